@@ -334,7 +334,8 @@ class MemoryMeter:
     def _examine(self, model: ModelConfig, config: Config | None) -> ServerFacts:
         """Return what command and files of *model* say. Blocks; not for ever, if they hang."""
         has_gpu = bool(self._gpus(config))
-        look = partial(examine, model.cmd, (definition_of(model),), has_gpu=has_gpu)
+        definition = (definition_of(model), *filter(None, [model.device]))
+        look = partial(examine, model.cmd, definition, has_gpu=has_gpu)
         try:
             return self._files.run(look, timeout_s=FILES_LIMIT_S)
         except WorkerStuck as error:
@@ -382,6 +383,8 @@ class MemoryMeter:
         """Add what is known of the need of *model*: as measured, else as estimated."""
         facts = self._facts(model.id)
         split = facts.split((*self._environ, *model.env), self._gpus(self._config))
+        if model.device:
+            split = {model.device: 1.0}
         learned = self._learned.get(facts.digest)
         sizes = learned.on(self._devices) if learned is not None else {}
         if learned is not None and sizes:

@@ -114,6 +114,24 @@ def test_what_a_model_held_is_what_it_needs_from_then_on(machine: Machine) -> No
     assert machine.need() == ("measured 2026-12-01", 225)
 
 
+def test_an_estimate_is_on_the_device_of_its_model_and_what_was_measured_is_of_that_device(
+    machine: Machine,
+) -> None:
+    def use(device: str) -> dict[str, int]:
+        text = TEXT.replace("FILE", str(machine.file)).replace("auto: {", f"auto: {{{device}")
+        machine.use(loads(text, environ={}))
+        need = machine.budget().need("auto")
+        assert need is not None
+        return {each.device: round(each.size / MIB) for each in need.shares}
+
+    assert use("device: ram, ") == {"ram": 115}
+    assert use("device: gpu0, ") == {"gpu0": 115}
+    machine.run("auto", State.STARTING, 0)
+    machine.run("auto", State.READY, 220)
+    assert use("device: gpu0, ")["gpu0"] == 220
+    assert use("device: ram, ") == {"ram": 115}
+
+
 def test_a_crowded_load_teaches_nothing(machine: Machine) -> None:
     machine.others = 950
     machine.use(machine.config())

@@ -11,7 +11,7 @@ from llmsnap.errors import Problem
 from .loader import Loaded
 from .matrix import partners
 from .model_settings import ModelConfig
-from .nodes import Mapping, Node, Path, Report, find_node, in_file_order
+from .nodes import Node, Report, find_node, has_node, in_file_order
 from .router import USE, Together
 from .settings import Config
 from .slots import command_words, is_llama_server, slot_folder
@@ -142,10 +142,11 @@ def _advise_on_memory(config: Config, tree: Node | None, report: Report) -> None
     if config.residency != "memory":
         return
     here = [model for model in config.models.values() if not model.is_elsewhere]
-    without = [model.id for model in here if model.memory is None]
-    is_meant = _is_written(tree, ("memory",)) or _is_written(tree, USE)
-    if without and not is_meant:
-        first = next(model.id for model in here if model.memory is not None)
+    having = [model.id for model in here if has_node(tree, ("models", model.id, "memory"))]
+    without = [model.id for model in here if model.id not in having]
+    is_meant = has_node(tree, ("memory",)) or has_node(tree, USE)
+    if without and having and not is_meant:
+        first = having[0]
         path = ("models", first, "memory")
         names = ", ".join(without[:MOST_NAMES]) + (", ..." if len(without) > MOST_NAMES else "")
         what = f"decides for all models which run together, also for those without it: {names}"
@@ -158,12 +159,6 @@ def _advise_on_memory(config: Config, tree: Node | None, report: Report) -> None
             what = "llama-server takes as much of the GPU as is free, so what it needs varies"
             fix = "fix it: -ngl 99 for all layers, and no --fit on"
             report.advise(path, what, fix, find_node(tree, path))
-
-
-def _is_written(tree: Node | None, path: Path) -> bool:
-    for name in path:
-        tree = tree.entries.get(str(name)) if isinstance(tree, Mapping) else None
-    return tree is not None
 
 
 def _fits_itself(model: ModelConfig) -> bool:

@@ -19,6 +19,10 @@ SIZES_SCHEMA = {"anyOf": [{"const": "auto"}, *SIZE_SCHEMA, {"type": "object"}]}
 DEVICES_SCHEMA = {
     f"^({_DEVICE.pattern})$": {"anyOf": [*SIZE_SCHEMA, {"type": "object"}]},
 }
+DEVICE_SCHEMA = {
+    "anyOf": [{"type": "string", "pattern": f"^({_DEVICE.pattern})?$"}, SIZE_SCHEMA[-1]]
+}
+WANTED_DEVICE = "a device: gpu0, gpu1, ... or ram"
 ANY = "any"
 AUTO = "auto"
 
@@ -123,3 +127,32 @@ class Sizes(Kind):
                 fix = "write gpu0, gpu1, ..., ram, or any for any one GPU"
                 reader.report.error(here, f'"{name}" is no device', fix, node.keys[name])
         return MemoryNeed(tuple(sizes), anywhere)
+
+
+class DeviceName(Kind):
+    """The name of a device, ``gpu0``, ``gpu1``, ... or ``ram``; empty: none."""
+
+    def read(self, node: Node, path: Path, reader: ValueReader) -> Any:
+        """Return the name."""
+        name = reader.text(node, path, WANTED_DEVICE, strict=True)
+        if not name or _DEVICE.fullmatch(name):
+            return name or self.default
+        reader.mismatch(node, path, WANTED_DEVICE, "count GPUs from 0, by their PCI addresses")
+        return self.default
+
+
+def need_on(device: str, need: MemoryNeed | None) -> MemoryNeed | None:
+    """Return *need* with its total, if it is one, on *device*, if there is one."""
+    if need is None or not need.total_bytes or not device:
+        return need
+    return MemoryNeed((MemorySize(device, need.total_bytes),))
+
+
+def elsewhere(device: str, need: MemoryNeed | None) -> str:
+    """Return the first GPU on which *need* has a size, but which *device* excludes; else ""."""
+    if need is None or not device:
+        return ""
+    if need.anywhere_bytes:
+        return ANY
+    names = (each.device for each in need.sizes)
+    return next((name for name in names if name not in (device, "ram")), "")

@@ -10,7 +10,7 @@ from typing import ClassVar
 from .keys import ConfigKey, Sections, derived, grouped, inherited, setting, stored_values
 from .kinds import Choice, CommandLine, Flag, Json, Number, RawNode, Text, Texts
 from .launchers import HERE, LOCAL, NO_RESOURCES, RESOURCES, LauncherConfig, Resources
-from .memory import Sizes
+from .memory import DeviceName, Sizes
 from .parts import (
     CAPABILITIES,
     ENDPOINT,
@@ -52,8 +52,8 @@ class ModelConfig:
         "Command that starts the server. No shell runs it: quotes work as in a shell, but not "
         "`$VARIABLES`, `~`, pipes or `*`. Lines that begin with `#` are comments. `${PORT}` is a "
         "free number counted up from `startPort`, `${DEVICE}` the number of the GPU that a model "
-        "with `memory: {any: SIZE}` was given. A model with `proxy` and without `cmd` is a "
-        "server that something else runs.",
+        "with `memory: {any: SIZE}` was given, or that its `device` names. A model with `proxy` "
+        "and without `cmd` is a server that something else runs.",
         restarts=True,
         secret=True,
         example="${server}\n--model ${model-dir}/llama-8b-q4_k_m.gguf\n--ctx-size ${context}\n",
@@ -243,7 +243,7 @@ class ModelConfig:
         "What the model needs while it runs: a size such as `18GiB`, on the only GPU, split on "
         "several, or in RAM without a GPU; or sizes by device, where `any` is any one GPU. `auto`: "
         "as measured before, else as estimated from the command and its model files, else "
-        "unknown: it gets the first device alone.",
+        "unknown: it gets its `device`, or the first one, alone.",
         initial=None,
         example="18GiB",
         live=False,
@@ -256,6 +256,16 @@ class ModelConfig:
         "before.",
         initial=None,
         example="1GiB",
+        live=False,
+    )
+    device: str = setting(
+        "device",
+        DeviceName(""),
+        "The only GPU that the server sees, such as `gpu1`, by the variables that CUDA, ROCm, "
+        "oneAPI and Vulkan obey; `env` overrides them. A size in `memory` and `asleepMemory` is on "
+        "this device, also one that is measured or estimated. `ram` concerns the sizes alone.",
+        restarts=True,
+        example="gpu1",
         live=False,
     )
     evict_cost: float = setting(

@@ -16,6 +16,7 @@ from .keys import stored_values
 from .kinds import ValueReader
 from .launchers import HERE, LOCAL, LauncherConfig, Placement, launcher_of
 from .macros import Macros, define
+from .memory import ANY, elsewhere, need_on
 from .model_settings import EXTERNAL, ModelConfig
 from .nodes import Mapping, Node, Path, Report, Scalar, Sequence, describe, find_node, is_null
 from .parts import Endpoint, Filters, HookCall, Hooks
@@ -178,6 +179,8 @@ def finish(
         "headers": checks.headers(),
         "sleep_endpoints": sleep_endpoints,
         "wake_endpoints": wake_endpoints,
+        "memory": need_on(values["device"], values["memory"]),
+        "asleep_memory": need_on(values["device"], values["asleepMemory"]),
         "hooks": read_hooks(values["hooks"], (*path, "hooks"), reader),
         "runs_on": runs_on,
     }
@@ -186,6 +189,7 @@ def finish(
         checks.without_command()
     else:
         placement = Placement(runs_on, values, model.node, path, reader)
+        checks.device(runs_on)
         own["resources"] = placement.resources(_words(values["cmd"]))
     plain = stored_values(ModelConfig, values, inherits)
     if model.id == _COMFYUI_MODEL:
@@ -239,9 +243,21 @@ class _Checks:
             self.advise("cmd", what, "put the path into single quotes, or write it with /")
 
     def without_command(self) -> None:
-        for name in ("cmdStop", "env", "resources", "launcher"):
+        for name in ("cmdStop", "env", "resources", "launcher", "device"):
             if self._values[name] != MODEL.default[name]:
                 self.advise(name, "has no effect: there is no cmd", "write cmd, or remove it")
+
+    def device(self, runs_on: LauncherConfig) -> None:
+        """Report a device beside sizes on others; advise on one of a server elsewhere."""
+        device: str = self._values["device"]
+        if device and runs_on.is_remote:
+            what = f"has no effect: {runs_on.id} places the server"
+            self.advise("device", what, "remove it, or use resources")
+        other = elsewhere(device, self._values["memory"])
+        if other:
+            place = "any GPU" if other == ANY else other
+            fix = "write the size alone, or remove device"
+            self._error("memory", f"is on {place}, and device is {device}", fix)
 
     def proxy(self, port: int | None) -> str:
         proxy: str = self._values["proxy"]

@@ -107,6 +107,14 @@ def find_node(root: Node | None, path: Items[str | int]) -> Node | None:
     return node
 
 
+def has_node(root: Node | None, path: Items[str | int]) -> bool:
+    """Return whether there is a value at *path*, and not null."""
+    node = root
+    for part in path:
+        node = node.entries.get(str(part)) if isinstance(node, Mapping) else None
+    return not is_null(node)
+
+
 def is_null(node: Node | None) -> bool:
     """Return whether *node* is absent or null (``~``, ``null``, empty)."""
     if node is None:

@@ -11,7 +11,7 @@ from .kinds import ValueReader
 from .matrix import allows, partners, read_matrix
 from .memory import read_devices, read_memory_rules
 from .models import ModelNames
-from .nodes import Node, Path, Report, find_node
+from .nodes import Node, Path, Report, find_node, has_node
 from .parts import DEFAULT_GROUP, EXTERNAL_GROUP, DeviceConfig, GroupConfig, MatrixConfig
 
 ROUTER: Path = ("routing", "router")
@@ -34,7 +34,7 @@ def read_router(
     matrix = _place("matrix", values, report)
     devices = read_devices(values["memory"], reader)
     counts = values["memory"] is not None or any(
-        model.memory is not None for model in names.models.values()
+        has_node(root, ("models", name, "memory")) for name in names.models
     )
     use = _used(values, groups, matrix, root, report)
     if counts and not values["routing"]["router"]["use"] and groups.node is matrix.node is None:
@@ -97,20 +97,21 @@ def _check_memory(
     gpus = [each.name for each in devices if each.name != "ram"]
     for model in names.models.values():
         needs = [each for each in (model.memory, model.asleep_memory) if each is not None]
-        for size in (size for need in needs for size in need.sizes):
-            if gpus and size.device not in (*gpus, "ram"):
-                path = ("models", model.id, "memory")
-                what = f"{size.device} is not among the devices of memory: {', '.join(gpus)}"
-                report.advise(path, what, f"add {size.device}, unless this machine has it")
+        named = {size.device: "memory" for need in needs for size in need.sizes}
+        for name, key in ({model.device: "device"} | named if gpus else {}).items():
+            if name and name not in (*gpus, "ram"):
+                path = ("models", model.id, key)
+                what = f"{name} is not among the devices of memory: {', '.join(gpus)}"
+                report.advise(path, what, f"add {name}, unless this machine has it")
 
 
 def _check_placed(names: ModelNames, use: str, report: Report) -> None:
     """Report commands that name a GPU which is not chosen for them."""
     for model in names.models.values():
-        placed = use == "memory" and model.memory is not None and model.memory.anywhere_bytes
-        if "${DEVICE}" in model.cmd and not placed:
-            what = "${DEVICE} is known only where memory decides and the model may use any GPU"
-            fix = "add memory: {any: SIZE}, or write the number"
+        chosen = use == "memory" and model.memory is not None and model.memory.anywhere_bytes
+        if "${DEVICE}" in model.cmd and not chosen and not model.device.startswith("gpu"):
+            what = "${DEVICE} is known only of a model with device, or with memory: {any: SIZE}"
+            fix = "add device: gpu0 or memory: {any: SIZE} with use: memory, or write the number"
             report.error(("models", model.id, "cmd"), what, fix)
 
 

@@ -29,7 +29,7 @@ from .kinds import (
     Unsupported,
     Words,
 )
-from .memory import DEVICES_SCHEMA, SIZE_SCHEMA, SIZES_SCHEMA, Sizes
+from .memory import DEVICE_SCHEMA, DEVICES_SCHEMA, SIZE_SCHEMA, SIZES_SCHEMA, DeviceName, Sizes
 from .nodes import Mapping, Node, Report, Scalar, Sequence, dotted, find_node, is_null
 from .scalars import resolve
 from .settings import EACH, TOP
@@ -183,6 +183,7 @@ _OF_KIND: dict[type[Kind], Callable[[Any], dict[str, Any]]] = {
     Sections: lambda kind: {"type": "array", "items": {"$ref": f"#/$defs/{kind.definition}"}},
     RawNode: _of_node,
     Sizes: lambda _: SIZES_SCHEMA,
+    DeviceName: lambda _: DEVICE_SCHEMA,
     Size: lambda _: {"anyOf": SIZE_SCHEMA},
     Unsupported: lambda _: {},
     Duration: lambda _: {"type": "string", "pattern": r"^([0-9.]+(ns|us|µs|ms|s|m|h|d))+$|\$\{"},

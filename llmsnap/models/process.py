@@ -180,7 +180,10 @@ class Process:
     @property
     def device(self) -> str:
         """The GPU that its starts use alone; empty: as the command says."""
-        return self._device
+        settings = self.settings
+        if self._device or not settings.device.startswith("gpu") or settings.runs_on.is_remote:
+            return self._device
+        return settings.device
 
     @property
     def load_state(self) -> LoadState | None:
@@ -572,7 +575,7 @@ class Process:
             self._machine.fire(Trigger.EXITED)
 
     def place(self, device: str) -> None:
-        """Have later starts use the GPU *device* alone; empty: as the command says."""
+        """Have later starts use the GPU *device* alone; empty: as the settings say."""
         self._device = device
 
     def _report_change(self, old: State, new: State, trigger: Trigger) -> None:
@@ -600,9 +603,9 @@ class Process:
         command = self._prompts.command if self._prompts is not None else settings.cmd
         return LaunchSpec(
             model_id=self.model_id,
-            cmd=command.replace("${DEVICE}", self._device.removeprefix("gpu") or "0"),
+            cmd=command.replace("${DEVICE}", self.device.removeprefix("gpu") or "0"),
             url=settings.proxy,
-            env=(*self._variables_of(self._device), *own_env, *settings.env),
+            env=(*self._variables_of(self.device), *own_env, *settings.env),
             generation=self._generation,
             grace_s=settings.unload_timeout_s,
             listens=_mentions_port(settings) and settings.check_endpoint is not None,

@@ -154,6 +154,7 @@ def _need(model: ModelConfig, figures: Figures, placing: _Placing) -> Need:
         asleep,
         asleep_anywhere,
         is_known=source != UNKNOWN,
+        device=placing.aliases.get(model.device, model.device),
         source=source,
         measured=placing.shares(figures.held.get(model.id, {}).items()),
         is_measured_asleep=model.id in figures.sleeping,

@@ -69,10 +69,10 @@ class Need:
     """What a model takes: *shares* on certain devices, *anywhere* on any one GPU.
 
     *asleep* and *asleep_anywhere* are what it keeps while it sleeps. An unknown need (*is_known*
-    is False) is the whole of the first device. Models of the same *apart* never run together; a
-    *pinned* model leaves for no other one. *source* is where the figures come from, for people.
-    *lacks* is how often a load ran out of memory with less: the figures of a running model have
-    grown by it.
+    is False) is the whole of *device*, or of the first one if that is empty. Models of the same
+    *apart* never run together; a *pinned* model leaves for no other one. *source* is where the
+    figures come from, for people. *lacks* is how often a load ran out of memory with less: the
+    figures of a running model have grown by it.
     *measured* is what it was seen to hold last, while it slept if *is_measured_asleep*.
     """
 
@@ -89,6 +89,14 @@ class Need:
     lacks: int = 0
     measured: tuple[Share, ...] = ()
     is_measured_asleep: bool = False
+    device: str = ""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The devices that must exist for it."""
+        if self.is_known:
+            return tuple(each.device for each in self.shares if each.size)
+        return (self.device,) if self.device else ()
 
     @property
     def always_stays(self) -> bool:
@@ -163,7 +171,7 @@ class Memory(Residency):
         if need is None:
             return (0,) * len(self.devices)
         if not need.is_known:
-            return (0,) * len(self.devices) if asleep else self._all_of_first()
+            return (0,) * len(self.devices) if asleep else self._all_of(need.device)
         shares = need.asleep if asleep else need.shares
         anywhere = need.asleep_anywhere if asleep else need.anywhere
         device = device or next((each.name for each in self.devices if each.is_gpu), "")
@@ -204,7 +212,8 @@ class Memory(Residency):
         """Return the figures of a model; None for one that is not accounted for."""
         return self._need_of.get(model_id)
 
-    def _all_of_first(self) -> Bytes:
+    def _all_of(self, device: str) -> Bytes:
+        """Return the whole of *device*, or of the first one if that is empty."""
         pinned = [0] * len(self.devices)
         for need in self.needs:
             if need.always_stays and need.is_known:
@@ -213,7 +222,10 @@ class Memory(Residency):
             max(1, each.capacity - each.reserve - each.others - taken)
             for each, taken in zip(self.devices, pinned, strict=True)
         ]
-        return tuple(size if not number else 0 for number, size in enumerate(free))
+        whole = device or next((each.name for each in self.devices), "")
+        return tuple(
+            size if each.name == whole else 0 for each, size in zip(self.devices, free, strict=True)
+        )
 
     def _places(self, need: Need, model: ModelFacts | None) -> Iterator[str]:
         """Yield the GPUs on which *need* may be placed; one empty name where it has no choice."""
@@ -230,7 +242,7 @@ class Memory(Residency):
         found = self._may_fit.get(key)
         if found is None:
             known = {each.name for each in self.devices}
-            found = all(each.device in known for each in need.shares if each.size)
+            found = known.issuperset(need.named)
             beside = [each for each in self.needs if each.always_stays and each is not need]
             found = found and self._have_places(self.held(need.model_id, place), beside)
             self._may_fit[key] = found
@@ -268,7 +280,7 @@ class Memory(Residency):
         if need.lacks:
             what += ", having run out of memory with less"
         known = {each.name for each in self.devices}
-        if missing := [each.device for each in need.shares if each.device not in known]:
+        if missing := [name for name in need.named if name not in known]:
             what = f"{' and '.join(missing)}, which this machine does not have"
         sizes = [self.held(need.model_id, place) for place in places]
         wanted = [

@@ -109,6 +109,7 @@ def test_a_wrapper_is_told_what_replaces_it() -> None:
                 "routing.router.use: memory"
             ],
         ),
+        ("models: {a: {cmd: 's ${PORT}', memory: auto}}", []),
         ("memory: {ram: 1GiB}\nmodels: {b: {cmd: 's ${PORT}'}}", []),
         ("routing: {router: {use: memory}}\nmodels: {b: {cmd: 's ${PORT}'}}", []),
     ],

@@ -26,6 +26,7 @@ EDITS = {
     "wakeEndpoints": "[{endpoint: /w}]",
     "compat": "{ignoreWebsockets: true}",
     "engineEnv": "keep",
+    "device": "gpu1",
     "filters": "{stripParams: x}",
     "hooks": "{beforeStop: [{endpoint: /s}]}",
     **dict.fromkeys(("memory", "asleepMemory"), "1GiB"),

@@ -76,9 +76,30 @@ def test_needs(text: str, need: MemoryNeed | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "need"),
+    [
+        ("device: gpu1", None),
+        ("device: gpu1, memory: auto", None),
+        ("device: gpu1, memory: 18GiB", MemoryNeed((MemorySize("gpu1", 18 * GIB),))),
+        ("device: ram, memory: 18GiB", MemoryNeed((MemorySize("ram", 18 * GIB),))),
+        ("device: gpu1, memory: {ram: 18GiB}", MemoryNeed((MemorySize("ram", 18 * GIB),))),
+    ],
+)
+def test_a_size_is_on_the_device_of_its_model(text: str, need: MemoryNeed | None) -> None:
+    found = config(f"models: {{m: {{cmd: 's ${{PORT}}', {text}}}}}\n").models["m"]
+    assert found.memory == need
+    text = text.replace("memory", "asleepMemory")
+    found = config(f"models: {{m: {{cmd: 's ${{PORT}}', {text}}}}}\n").models["m"]
+    assert found.asleep_memory == need
+
+
+@pytest.mark.parametrize(
     ("text", "residency"),
     [
         (MODEL, "memory"),
+        ("models: {m: {cmd: 's ${PORT}', memory: auto}}\n", "memory"),
+        ("models: {m: {cmd: 's ${PORT}', memory: null}}\n", "group"),
+        ("models: {m: {cmd: 's ${PORT}', device: gpu0}}\n", "group"),
         ("memory: {ram: 4GiB}\nmodels: {m: {cmd: 's ${PORT}'}}\n", "memory"),
         (MODEL + "groups: {g: {members: [m]}}\n", "group"),
         (MODEL + "groups: {g: {members: [m]}}\nrouting: {router: {use: memory}}\n", "memory"),
@@ -95,12 +116,13 @@ def test_memory_that_does_not_decide_is_advised_about() -> None:
     assert found == "memory: is not enforced: groups decide - set routing.router.use: memory"
 
 
-def test_a_device_that_is_not_listed_is_advised_about() -> None:
-    (found,) = advice(
-        "memory: {gpu0: 9GiB}\nmodels: {m: {cmd: 's ${PORT}', memory: {gpu1: 1GiB}}}\n"
-    )
+@pytest.mark.parametrize(
+    ("text", "key"), [("memory: {gpu1: 1GiB}", "memory"), ("device: gpu1", "device")]
+)
+def test_a_device_that_is_not_listed_is_advised_about(text: str, key: str) -> None:
+    (found,) = advice(f"memory: {{gpu0: 9GiB}}\nmodels: {{m: {{cmd: 's ${{PORT}}', {text}}}}}\n")
     assert found == (
-        "models.m.memory: gpu1 is not among the devices of memory: gpu0 - add gpu1, unless this "
+        f"models.m.{key}: gpu1 is not among the devices of memory: gpu0 - add gpu1, unless this "
         "machine has it"
     )
 
@@ -113,6 +135,16 @@ def test_a_device_that_is_not_listed_is_advised_about() -> None:
         ("memory: {gpu0: 24}", "memory.gpu0: must be a size such as 18GiB or 512MiB (found 24)"),
         ("memory: {gpu0: {capacity: 1GiB, reserve: 1GiB}}", "the reserve leaves nothing"),
         ("models: {m: {cmd: 's ${PORT} -mg ${DEVICE}', memory: 1GiB}}", "${DEVICE} is known only"),
+        ("models: {m: {cmd: 's ${PORT} ${DEVICE}', device: ram}}", "${DEVICE} is known only"),
+        ("models: {m: {cmd: 's ${PORT}', device: card1}}", "a device: gpu0, gpu1, ... or ram (f"),
+        (
+            "models: {m: {cmd: 's ${PORT}', device: gpu1, memory: {gpu0: 1GiB}}}",
+            "models.m.memory: is on gpu0, and device is gpu1 - write the size alone",
+        ),
+        (
+            "models: {m: {cmd: 's ${PORT}', device: gpu1, memory: {any: 1GiB}}}",
+            "models.m.memory: is on any GPU, and device is gpu1",
+        ),
         ("models: {m: {cmd: s, proxy: 'http://a:${DEVICE}'}}", "${DEVICE} is known in cmd only"),
         ("models: {m: {cmd: 's ${PORT}', memory: lots}}", "models.m.memory: must be a size"),
         ("models: {m: {cmd: 's ${PORT}', memory: {cpu: 1GiB}}}", '"cpu" is no device'),

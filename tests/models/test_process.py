@@ -94,6 +94,26 @@ def bench(upstream: FakeUpstream, launcher: FakeLauncher) -> Iterator[Bench]:
     made.tasks.close()
 
 
+@pytest.mark.parametrize(
+    ("given", "placed", "cmd", "visible"),
+    [
+        ("", "", "serve -mg 0", None),
+        ("", "gpu2", "serve -mg 2", "2"),
+        ("gpu1", "", "serve -mg 1", "1"),
+        ("ram", "", "serve -mg 0", None),
+    ],
+)
+def test_a_server_sees_the_gpu_alone_that_was_chosen_for_it(
+    bench: Bench, given: str, placed: str, cmd: str, visible: str | None
+) -> None:
+    settings = replace(bench.settings, cmd="serve -mg ${DEVICE}", device=given)
+    bench.process.configure(settings, replaces=False)
+    bench.process.place(placed)
+    spec = bench.process.launch_spec()
+    variables = dict(each.split("=", 1) for each in spec.env)
+    assert (spec.cmd, variables.get("CUDA_VISIBLE_DEVICES")) == (cmd, visible)
+
+
 def test_all_who_wait_share_one_start(bench: Bench) -> None:
     waiting = [bench.spawn(bench.process.ensure_ready) for _ in range(3)]
     assert bench.launcher.spawned.wait(3)

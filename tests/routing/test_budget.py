@@ -145,6 +145,10 @@ def test_needs_are_declared_else_measured_else_estimated(
             "memory: {gpu3: 1GiB}",
             "it needs gpu3, which this machine does not have; ram has 64.0 GiB",
         ),
+        (
+            "device: gpu3",
+            "it needs gpu3, which this machine does not have; ram has 64.0 GiB",
+        ),
     ],
 )
 def test_a_device_that_is_not_there_is_why_a_model_never_fits(text: str, why: str) -> None:

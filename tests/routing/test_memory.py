@@ -270,12 +270,16 @@ def test_a_model_counts_on_the_gpu_it_was_placed_on() -> None:
     assert leaving(memory, "a", a=Facts(device="gpu0")) == {"a": STOP}
 
 
-def test_an_unknown_need_is_the_whole_first_device() -> None:
+def test_an_unknown_need_is_the_whole_first_device_or_that_of_its_model() -> None:
     memory = Memory([gpu(16)], [Need("t", is_known=False), A, need("p", 2, is_pinned=True)])
     assert leaving(memory, "ap") == {"a": STOP}
     assert memory.held("t", "") == (14 * GIB,)
     other = Memory([gpu(16)], [need("t", 1), Need("a", is_known=False)])
     assert leaving(other, "a") == {"a": STOP}
+    two = [gpu(16), gpu(8, name="gpu1")]
+    placed = Memory(two, [need("t", 1), Need("a", is_known=False, device="gpu1")])
+    assert placed.held("a", "") == (0, 8 * GIB)
+    assert leaving(placed, "a") == {}
 
 
 def test_models_of_one_swap_group_are_never_together() -> None:
