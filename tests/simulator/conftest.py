@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -39,6 +40,31 @@ class Answer:
             data = lines["data"]
             found.append((lines.get("event", ""), data if data == "[DONE]" else json.loads(data)))
         return found
+
+    def collected(self, place: str) -> str:
+        """The pieces that the events of a stream have at *place*, a dotted path, joined."""
+        assert self.headers["Content-Type"] == "text/event-stream"
+        assert all(name in {"", find(data, "type")} for name, data in self.events)
+        return "".join(filter(None, (find(data, place) for _, data in self.events)))
+
+
+def find(document: Any, place: str) -> Any:
+    """What *document* has at *place*, such as ``choices.0.text``; None: nothing."""
+    for key in place.split("."):
+        try:
+            document = document[int(key) if isinstance(document, list) else key]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+    return document
+
+
+def cut(document: Any, like: Any) -> Any:
+    """*document* without the members of its objects that *like* does not have."""
+    if isinstance(document, dict) and isinstance(like, dict):
+        return {name: cut(document[name], like[name]) for name in document if name in like}
+    if isinstance(document, list) and isinstance(like, list):
+        return [cut(one, other) for one, other in zip_longest(document, like)]
+    return document
 
 
 class Sim:

@@ -62,6 +62,7 @@ def test_what_is_held_replaces_what_was(file: Path) -> None:
     assert used() == {"gpu0": 0, "gpu1": 0}
     with pytest.raises(DeviceFull):
         memory.hold({"gpu7": 1})
+    assert find_pretend_memory({}) is None
 
 
 def test_a_server_reports_what_it_holds_and_less_asleep(file: Path, serve) -> None:
@@ -88,7 +89,3 @@ def test_a_full_device_ends_the_start_and_a_killed_server_frees_it(file: Path) -
         assert used()["gpu0"] == 3
         first.kill()
     assert used()["gpu0"] == 0
-
-
-def test_without_the_variable_there_are_no_pretend_devices() -> None:
-    assert find_pretend_memory({}) is None

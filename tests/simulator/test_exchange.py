@@ -58,9 +58,9 @@ def test_the_query_wins_over_the_body(body):
     assert make(body, "sim_tokens=2").number("sim_tokens") == 2
 
 
-def test_what_is_absent_or_null_has_its_default():
-    assert make(b'{"a": null}').number("a", 3) == 3
-    assert make(b'{"a": null}').text("a", "x") == "x"
+def test_what_is_null_has_its_default():
+    request = make(b'{"a": null}')
+    assert (request.number("a", 3), request.text("a", "x")) == (3, "x")
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "nan", "inf", ""])
@@ -69,22 +69,16 @@ def test_a_bad_number_is_refused(value):
         make(query=f"sim_tps={value}").number("sim_tps")
 
 
-@pytest.mark.parametrize(
-    ("value", "is_set"),
-    [("1", True), ("true", True), ("", False), ("0", False), ("False", False), ("none", False)],
-)
-def test_flags(value, is_set):
-    assert make(query=f"stream={value}").flag("stream") is is_set
+@pytest.mark.parametrize("value", ["1", "true", "", "0", "False", "none"])
+def test_flags(value):
+    assert make(query=f"stream={value}").flag("stream") is (value in {"1", "true"})
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("2", 2), ("1.5", 1.5), ("100ms", 0.1), ("3s", 3), ("2m", 120), ("50us", 0.00005)],
+    ("text", "seconds"), [("1.5", 1.5), ("100ms", 0.1), ("3s", 3), ("2m", 120), ("50us", 0.00005)]
 )
 def test_durations(text, seconds):
     assert make(query=f"wait={text}").seconds("wait") == pytest.approx(seconds)
-    with pytest.raises(Refusal, match="wait"):
-        make(query="wait=soon").seconds("wait")
 
 
 def test_a_description_tells_what_arrived_and_limits_the_body():
@@ -123,32 +117,22 @@ def ends():
     far.close()
 
 
-def test_a_wait_ends_when_its_time_is_over(ends):
-    ClientSocket(ends[0]).wait(0.001)
-    ClientSocket(ends[0]).wait(0)
-
-
-def test_a_long_wait_ends_when_the_client_leaves(ends):
+def test_a_wait_ends_when_the_client_leaves_or_has_left(ends):
     near, far = ends
-    waiting = gevent.Greenlet(ClientSocket(near).wait, 3600)
-    waiting.link_exception(lambda _: None)
-    waiting.start()
-    gevent.idle()
-    far.close()
+    gevent.Greenlet(far.close).start()  # which runs as soon as this one waits
+    for _ in range(2):
+        with pytest.raises(ClientLeft):
+            ClientSocket(near).wait(3600)
     with pytest.raises(ClientLeft):
-        waiting.get()
+        ClientSocket(near).wait_forever()
 
 
-def test_a_client_that_left_before_is_noticed_too(ends):
-    ends[1].close()
-    with pytest.raises(ClientLeft):
-        ClientSocket(ends[0]).wait_forever()
-
-
-def test_a_next_request_on_the_connection_is_not_a_departure(ends):
+def test_a_wait_ends_in_time_also_when_a_next_request_came_on_the_connection(ends):
     near, far = ends
-    far.sendall(b"GET / HTTP/1.1")
-    ClientSocket(near).wait(0.001)
+    for sent in (b"", b"GET / HTTP/1.1"):
+        far.sendall(sent)
+        ClientSocket(near).wait(0.001)
+        ClientSocket(near).wait(0)
     assert near.recv(3) == b"GET"
 
 
@@ -161,8 +145,8 @@ def test_hanging_up_ends_the_connection_for_the_client_once(ends):
     client.hang_up()
 
 
-CHAT = {"messages": [{"role": "user", "content": "hello"}]}
-PATH = "/v1/chat/completions"
+PATH = "/v1/completions"
+PROMPT = {"prompt": "hello"}
 
 
 @pytest.mark.parametrize(
@@ -171,13 +155,13 @@ PATH = "/v1/chat/completions"
 )
 @pytest.mark.parametrize("stream", [0, 1])
 def test_answers_can_be_compressed(sim, asked, named, window_bits, stream):
-    answer = sim.post(f"{PATH}?sim_encoding={asked}&stream={stream}", CHAT)
+    answer = sim.post(f"{PATH}?sim_encoding={asked}&stream={stream}", PROMPT)
     assert answer.headers["Content-Encoding"] == named
     assert b'"choices"' in zlib.decompress(answer.body, window_bits)
     assert ("Content-Length" in answer.headers) is not stream
 
 
-def test_each_chunk_can_be_read_as_it_comes(sim):
+def test_each_chunk_of_a_compressed_answer_can_be_read_as_it_comes(sim):
     connection = sim.connect()
     connection.request("GET", "/slow-respond?echo=ab&delay=1ms&sim_encoding=gzip")
     reader = zlib.decompressobj(31)
@@ -187,10 +171,7 @@ def test_each_chunk_can_be_read_as_it_comes(sim):
         text += reader.decompress(response.read1())
     assert text in {b"a", b"ab"}
     connection.close()
-
-
-def test_another_coding_is_refused(sim):
-    assert sim.post(f"{PATH}?sim_encoding=br", CHAT).status == 400
+    assert sim.post(f"{PATH}?sim_encoding=br", PROMPT).status == 400, "another coding"
 
 
 HEAD = 'Content-Disposition: form-data; name="%s"'

@@ -12,15 +12,18 @@ def test_root_tells_method_and_path(sim):
     assert sim.call("PUT", "/").text == "PUT /"
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
 def test_echo_tells_what_arrived(sim, method):
     told = sim.call(method, "/echo/a%2Fb?x=1&y=", b"body", **{"X-Test": "1"}).json
-    assert told["method"] == method
-    assert told["target"] == "/echo/a%2Fb?x=1&y="
-    assert told["path"] == "/echo/a/b"
-    assert told["query"] == {"x": "1", "y": ""}
-    assert ["X-Test", "1"] in told["headers"]
-    assert (told["body"], told["body_bytes"]) == ("body", 4)
+    assert ["X-Test", "1"] in told.pop("headers")
+    assert told == {
+        "method": method,
+        "target": "/echo/a%2Fb?x=1&y=",
+        "path": "/echo/a/b",
+        "query": {"x": "1", "y": ""},
+        "body": "body",
+        "body_bytes": 4,
+    }
 
 
 @pytest.mark.parametrize(
@@ -34,16 +37,12 @@ def test_redirect(sim, to, location):
     assert sim.get("/redirect").status == 400
 
 
-@pytest.mark.parametrize("code", [200, 204, 304, 404, 418, 503, 599])
-def test_any_status(sim, code):
-    answer = sim.get(f"/status/{code}")
-    assert answer.status == code
-    assert bool(answer.body) is (code not in {204, 304})
-
-
-@pytest.mark.parametrize("code", ["", "x", "100", "1000", "200/x"])
-def test_what_is_no_final_status_is_refused(sim, code):
-    assert sim.get(f"/status/{code}").status == 400
+def test_any_final_status(sim):
+    for code in (200, 204, 304, 404, 599):
+        answer = sim.get(f"/status/{code}")
+        assert (answer.status, bool(answer.body)) == (code, code not in {204, 304})
+    for text in ("", "x", "100", "1000", "200/x"):
+        assert sim.get(f"/status/{text}").status == 400
 
 
 def test_slow_respond_sends_character_by_character(sim):
@@ -60,11 +59,6 @@ def test_the_text_of_the_option(serve):
     assert first == "ho"
     assert f"PATH={os.environ['PATH']}" in environment
     assert len(sim.get("/slow-respond?delay=0").text) > 1
-
-
-def test_the_state(sim):
-    state = sim.get("/sim/state").json
-    assert (state["loaded"], state["in_flight"], state["requests"]) == (True, 0, 0)
 
 
 def test_requests_are_remembered_without_health_and_the_like(sim):
@@ -96,8 +90,6 @@ def test_options_change_while_it_runs(sim):
         {"hang": 1},
         {"tokens": "3"},
         {"tokens": True},
-        {"tokens": -1},
-        {"wake_time": True},
         {"hang": True, "tokens": -1},
     ],
 )

@@ -13,21 +13,17 @@ from llmsnap.simulator.server import SimServer
 
 
 def server(**options):
-    return SimServer(SimOptions(port=0, **options), lambda line: None, lambda code: None)
+    return SimServer(SimOptions(**options), lambda line: None, lambda code: None)
 
 
-def test_it_says_where_it_listens(sim):
+def test_it_says_where_it_listens_and_its_connections_do_not_wait_to_fill_packets(sim):
     assert f"listening on http://127.0.0.1:{sim.server.port}" in sim.lines
-
-
-def test_connections_do_not_wait_for_delayed_acknowledgements(sim):
-    # What it accepts inherits this from what it listens on.
-    listener = sim.server._wsgi.socket
+    listener = sim.server._wsgi.socket  # what it accepts inherits this from what it listens on
     assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 def test_the_port_opens_once_it_is_loaded():
-    sim = server(load_time=3600)
+    sim = server(port=0, load_time=3600)
     opening = gevent.Greenlet(sim.open)
     opening.start()
     gevent.idle()
@@ -37,8 +33,12 @@ def test_the_port_opens_once_it_is_loaded():
     sim.close()
 
 
-def test_the_port_may_be_open_before(serve):
-    sim = serve(load_time=3600, load_mode="503")
+@pytest.mark.parametrize(
+    "options",
+    [{"load_time": 3600}, {"never_healthy": True}, {"never_healthy": True, "load_mode": "closed"}],
+)
+def test_the_port_may_be_open_before(serve, options):
+    sim = serve(**{"load_mode": "503", **options})
     assert sim.get("/health").status == 503
 
 
@@ -48,15 +48,9 @@ def test_a_short_load_ends(serve):
     assert sim.get("/health").status == 200
 
 
-@pytest.mark.parametrize("mode", ["closed", "503"])
-def test_it_may_never_be_healthy(serve, mode):
-    sim = serve(never_healthy=True, load_mode=mode)
-    assert sim.get("/health").status == 503
-
-
 def test_a_port_in_use_is_an_error(sim):
     with pytest.raises(OSError, match="in use") as refused:
-        SimServer(SimOptions(port=sim.server.port), lambda line: None, lambda code: None).open()
+        server(port=sim.server.port).open()
     assert refused.value.errno == errno.EADDRINUSE
 
 

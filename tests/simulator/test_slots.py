@@ -18,6 +18,7 @@ def test_a_prompt_is_kept_saved_and_restored(serve, tmp_path):
     assert other.post("/slots/0?action=restore", {"filename": "a"}).json["n_restored"] == 61
     assert cached(other, PROMPT + "four five") == 61
     assert other.post("/slots/0?action=restore", {"filename": "b"}).status == 400
+    assert serve().post("/slots/0?action=save", {"filename": "a"}).status == 501, "no folder"
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,3 @@ def test_faults_of_a_save(serve, tmp_path, fault, status, size):
     file = tmp_path / "a"
     found = file.stat().st_size / answer.json["n_written"] if file.exists() else None
     assert found == (None if size is None else pytest.approx(size, abs=0.01))
-
-
-def test_without_a_folder_slots_cannot_be_saved(sim):
-    assert sim.post("/slots/0?action=save", {"filename": "a"}).status == 501

@@ -1,4 +1,4 @@
-"""State and faults of the simulator."""
+"""Sleep, faults, and what a server counts."""
 
 from __future__ import annotations
 
@@ -14,65 +14,123 @@ from llmsnap.simulator import state as state_module
 from llmsnap.simulator.options import SimOptions
 from llmsnap.simulator.state import SimState
 
-
-@pytest.fixture
-def make():
-    def make(**options):
-        return SimState(SimOptions(**options), lambda line: None, left.append)
-
-    left: list[int] = []
-    make.left = left
-    return make
-
-
-def test_memory_is_held_and_given_back(make):
-    state = make(memory=2)
-    state.hold_memory()
-    assert state.describe()["memory_bytes"] == 2 << 20
-    state.release_memory()
-    assert state.describe()["memory_bytes"] == 0
-
-
-def test_waking_all_parts_takes_the_memory_back(make):
-    state = make(memory=1)
-    state.fall_asleep(2)
-    assert state.describe()["sleep_level"] == 2
-    state.awake()
-    assert state.describe()["memory_bytes"] == 1 << 20
-    assert (state.asleep, state.sleep_level) == (frozenset(), 0)
-
-
-def test_a_server_is_asleep_while_one_part_is(make):
-    state = make(memory=1)
-    state.fall_asleep(1)
-    state.awake(frozenset({"weights"}))
-    assert state.describe()["asleep"] == ["kv_cache"]
-    assert state.describe()["memory_bytes"] == 0
-    state.awake(frozenset({"kv_cache"}))
-    assert not state.asleep
-
-
-def test_requests_are_counted_while_they_last(make):
-    state = make()
-    state.begin_inference()
-    state.begin_inference()
-    state.end_inference()
-    assert (state.requests, state.in_flight) == (2, 1)
-    assert "1 in flight" in repr(state)
-
-
-def test_it_leaves_once_the_last_request_allowed_was_answered(make):
-    state = make(exit_after_requests=1, exit_code=3)
-    state.begin_inference()
-    assert make.left == []
-    state.end_inference()
-    assert make.left == [3]
-
-
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
+PATH = "/v1/chat/completions"
 
 
-def test_it_leaves_later(serve):
+def says(sim):
+    answer = sim.post(PATH, CHAT)
+    return answer.json["choices"][0]["message"]["content"] if answer.status == 200 else None
+
+
+def told(sim):
+    """Whether it says it is asleep, which parts are, at which level, and the MiB it holds."""
+    state = sim.get("/sim/state").json
+    assert sim.get("/is_sleeping").json == {"is_sleeping": bool(state["asleep"])}
+    return state["asleep"], state["sleep_level"], state["memory_bytes"] >> 20
+
+
+def test_it_sleeps_and_wakes(serve):
+    sim = serve(memory=1)
+    assert sim.post("/sleep?level=2").status == 200
+    assert told(sim) == (["kv_cache", "weights"], 2, 0)
+    assert says(sim) is None
+    assert sim.get("/health").status == 200
+    assert sim.post("/wake_up").status == 200
+    assert told(sim) == ([], 0, 1)
+    assert "hello" in says(sim)
+
+
+def test_it_wakes_part_by_part(serve):
+    sim = serve(memory=1)
+    sim.post("/sleep")
+    sim.post("/wake_up?tags=weights")
+    assert told(sim) == (["kv_cache"], 1, 0)
+    assert says(sim) is None
+    sim.post("/wake_up?tags=kv_cache")
+    assert "hello" in says(sim)
+
+
+@pytest.mark.parametrize("level", ["3", "0.5", "deep"])
+def test_a_level_that_does_not_exist_is_refused(sim, level):
+    assert sim.post(f"/sleep?level={level}").status == 400
+    assert not sim.state.asleep
+
+
+def test_a_sleep_or_wake_that_fails_changes_nothing(serve):
+    sim = serve(fail_sleep=True)
+    assert sim.post("/sleep").status == 500
+    assert "hello" in says(sim)
+    sim = serve(fail_wake=True, sleep_time=0.001, wake_time=0.001)
+    assert sim.post("/sleep").status == 200
+    assert sim.post("/wake_up").status == 500
+    assert sim.get("/is_sleeping").json["is_sleeping"]
+
+
+def test_after_a_bad_wake_it_says_garbage_until_the_weights_are_reloaded(serve):
+    sim = serve(corrupt_after_wake=True)
+    sim.post("/wake_up")
+    assert "hello" in says(sim), "it was awake"
+    sim.post("/sleep")
+    sim.post("/wake_up")
+    assert "hello" not in says(sim)
+    assert sim.post("/collective_rpc", {"method": "reload_weights"}).status == 200
+    assert "hello" in says(sim)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"method": "other"}'])
+def test_other_remote_calls_are_refused(sim, body):
+    assert sim.post("/collective_rpc", body).status == 400
+
+
+def test_answers_can_differ_harmlessly(serve):
+    sim = serve(recase_after_wake=True)
+    before = says(sim)
+    sim.post("/sleep")
+    sim.post("/wake_up")
+    assert says(sim) != before
+    assert says(sim).lower().split() == before.lower().split()
+    sim = serve(vary=True)
+    assert says(sim) != says(sim)
+
+
+def test_inference_can_fail_while_it_is_healthy(serve):
+    sim = serve(fail=True)
+    assert sim.post(PATH, CHAT).status == 500
+    assert sim.get("/health").status == 200
+
+
+def test_it_can_die_instead(serve):
+    sim = serve(die_on_sleep=True, die_on_wake=True, exit_code=7)
+    sim.post("/sleep")
+    sim.post("/wake_up")
+    assert sim.left == [7, 7]
+
+
+@pytest.mark.parametrize("path", [PATH, "/sleep"])
+def test_a_hanging_server_holds_the_request_until_its_client_leaves(serve, path):
+    sim = serve(hang=True, hang_sleep=True)
+    connection = sim.begin(path)
+    assert bool(sim.state.in_flight) is not bool(sim.state.asleep)
+    connection.close()
+    assert sim.line_with("client gone").startswith(f"POST {path} 499")
+    assert (sim.state.in_flight, sim.state.gone) == (0, 1)
+
+
+def test_the_other_endpoints(sim):
+    assert sim.post("/reset_prefix_cache").status == 200
+    assert sim.post("/wake_up_fail").status == 500
+    assert sim.get("/sleep").status == 405
+
+
+def test_it_leaves_after_the_requests_allowed_or_later(serve):
+    sim = serve(exit_after_requests=2, exit_code=4)
+    sim.get("/health")
+    sim.post(PATH, CHAT)
+    assert sim.left == []
+    sim.post(PATH, b"no json")
+    assert sim.left == [4]
+    assert (sim.state.requests, sim.state.in_flight) == (2, 0)
     sim = serve(exit_after=0.001, exit_code=5)
     sim.leaving.wait()
     assert sim.left == [5]
@@ -117,6 +175,6 @@ def test_a_stream_is_cut_after_so_many_chunks(limit, passed, hung_up):
 def test_a_broken_stream_has_no_end(serve, options, query):
     sim = serve(**options)
     with pytest.raises(IncompleteRead) as broken:
-        sim.post(f"/v1/chat/completions{query}", {**CHAT, "stream": True})
+        sim.post(f"{PATH}{query}", {**CHAT, "stream": True})
     assert broken.value.partial.count(b"data:") == 2
-    assert sim.post("/v1/chat/completions", CHAT).status == 200
+    assert sim.post(PATH, CHAT).status == 200

@@ -29,10 +29,6 @@ def test_the_key_of_the_standard():
     assert accept_key(KEY) == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
-def test_text_comes_back_unmasked():
-    assert answers(masked(0x81, b"hello")) == [b"\x81\x05hello"]
-
-
 @pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536])
 def test_messages_of_every_length_class(length):
     (answer,) = answers(masked(0x82, b"x" * length))
@@ -40,21 +36,19 @@ def test_messages_of_every_length_class(length):
     assert len(answer) - length == (2 if length < 126 else 4 if length < 65536 else 10)
 
 
-def test_fragments_stay_fragments():
-    assert answers(masked(0x01, b"a"), masked(0x80, b"b")) == [b"\x01\x01a", b"\x80\x01b"]
-
-
-def test_a_ping_is_answered_and_a_pong_is_not():
-    assert answers(masked(0x89, b"x"), masked(0x8A, b"y")) == [b"\x8a\x01x"]
-
-
-def test_a_close_is_the_last_thing_answered():
-    assert answers(masked(0x88, b"\x03\xe8"), masked(0x81, b"late")) == [b"\x88\x02\x03\xe8"]
-
-
-@pytest.mark.parametrize("cut", [b"", b"\x81", masked(0x81, b"hello")[:-1]])
-def test_a_stream_that_breaks_off_ends_it(cut):
-    assert answers(cut) == []
+@pytest.mark.parametrize(
+    ("frames", "answered"),
+    [
+        ([masked(0x01, b"a"), masked(0x80, b"b")], [b"\x01\x01a", b"\x80\x01b"]),  # fragments
+        ([masked(0x89, b"x"), masked(0x8A, b"y")], [b"\x8a\x01x"]),  # a ping; a pong
+        ([masked(0x88, b"\x03\xe8"), masked(0x81, b"late")], [b"\x88\x02\x03\xe8"]),  # a close
+        ([], []),
+        ([b"\x81"], []),
+        ([masked(0x81, b"hello")[:-1]], []),
+    ],
+)
+def test_how_frames_are_answered(frames, answered):
+    assert answers(*frames) == answered
 
 
 @pytest.mark.parametrize("path", ["/ws", "/v1/realtime?model=m", "/v1/responses"])
