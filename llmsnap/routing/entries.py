@@ -210,12 +210,14 @@ class ModelState:
     *open*: ready and no gate shut, so a free slot may be taken; kept by ``refresh``. *leases* maps
     tickets in flight to their start, *waiters* are in order of arrival. *swap* is the swap it is
     the target of, *evicted_by* the one it has to leave for, *work* its own stop or sleep under way.
-    *loads* maps load commands that wait for it to their arrival. *loaded_by* is the swap that made
+    *loads* maps load commands that wait for it to their arrival. *answer_s* is what its answers
+    take on average, later ones counting more. *loaded_by* is the swap that made
     it ready. *stuck*: it could not be stopped. *retried*: memory ran out while it loaded for those
     who wait, who have it loaded once more. *blocked*: it fits, but other programs hold its room.
     """
 
     __slots__ = (
+        "answer_s",
         "backoff",
         "blocked",
         "checked",
@@ -259,6 +261,7 @@ class ModelState:
         self.turn_ended = float("-inf")
         self.device = ""
         self.uses = 0.0
+        self.answer_s = UNKNOWN_S
         self.open = self.checked = self.idle_armed = self.removed = self.stuck = False
         self.retried = self.blocked = False
         self.leases: dict[int, float] = {}
@@ -372,6 +375,17 @@ class ModelState:
     def measured_s(self, move: LoadKind | Action) -> float | None:
         """Return the median of what such moves took, None when none was measured."""
         return self.durations(move).p50_s
+
+    def answers_s(self, now: float) -> float:
+        """Return how long the answers under way are likely to take from *now*; 0 when idle.
+
+        An answer is taken to last as long as usual, or twice as long as it has lasted so far if
+        that is more. So of all in flight either the oldest or the youngest is the last to end.
+        """
+        if not self.leases:
+            return self.answer_s if self.waiters else 0.0
+        oldest, youngest = next(iter(self.leases.values())), next(reversed(self.leases.values()))
+        return max(self.answer_s - (now - youngest), now - oldest)
 
     @property
     def load_kind(self) -> LoadKind:

@@ -466,6 +466,8 @@ class Matrix(Residency):
         running: Collection[str],
         facts: Mapping[str, ModelFacts],
         current: Plan | None = None,
+        *,
+        now: float = 0.0,
     ) -> Plan:
         """Return which of *running* leave for *target*."""
         if target in self.external:

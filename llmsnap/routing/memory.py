@@ -3,7 +3,7 @@
 The figures come from outside, as a value: ``Need`` says what a model takes while it runs and
 while it sleeps, ``Device`` what a device has and what other programs use. What each model holds
 follows from its state. Cost is the time to load a victim again, times how often it was used lately,
-times its ``evictCost``.
+times its ``evictCost``, and the time until the answers of a busy one have ended.
 """
 
 from __future__ import annotations
@@ -135,6 +135,8 @@ class Memory(Residency):
         running: Collection[str],
         facts: Mapping[str, ModelFacts],
         current: Plan | None = None,
+        *,
+        now: float = 0.0,
     ) -> Answer:
         """Return which models leave so that *target* fits, or why it does not."""
         need = self._need_of.get(target)
@@ -144,13 +146,13 @@ class Memory(Residency):
         fits = [place for place in places if self.may_fit(need, place)]
         if not fits:
             return NeverFits(self._why_never(need))
-        ledger = _Ledger(self, target, running, facts)
+        ledger = _Ledger(self, target, running, facts, now)
         found = [one for place in fits if (one := ledger.best(place)) is not None]
         if not found:
             return Blocked(self._why_blocked(need, ledger))
         best = min(found, key=lambda one: one.cover.key)
         kept = ledger.kept(current) if current is not None else None
-        if kept is not None and not _is_better(best.cover, kept.cover):
+        if kept is not None and not _is_better(best, kept):
             best = kept
         return ledger.as_plan(best, found)
 
@@ -355,21 +357,29 @@ _SURE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A model that may leave, and what each way frees. *forced*: it leaves in any case."""
+    """A model that may leave, and what each way costs and frees.
+
+    *answers_s* is the part of each cost that it takes until its answers have ended.
+    """
 
     model_id: str
     actions: tuple[Action, ...]
     ways: tuple[Way, ...]
+    answers_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A choice of victims for the target on a GPU: what it takes, what was missing for it."""
+    """A choice of victims for the target on a GPU: what it takes, what was missing for it.
+
+    *answers_s* is the part of its cost that it takes until answers have ended.
+    """
 
     place: str
     takes: Bytes
     need: Bytes
     cover: Cover
+    answers_s: float = 0.0
 
 
 class _Ledger:
@@ -381,8 +391,10 @@ class _Ledger:
         target: str,
         running: Collection[str],
         facts: Mapping[str, ModelFacts],
+        now: float,
     ) -> None:
         self._memory = memory
+        self._now = now
         self._target = target
         need = memory.need(target)
         self._apart = need.apart if need is not None else ""
@@ -426,8 +438,7 @@ class _Ledger:
             self._take(asleep)
             self.stays.add(name)
             if not need.is_pinned and any(asleep):
-                way = Way(reload_cost(need, model, Action.STOP, self._latest), asleep, _tie(model))
-                self._candidates.append(_Candidate(name, (Action.STOP,), (way,)))
+                self._add(need, model, {Action.STOP: asleep})
 
     def _is_apart(self, need: Need) -> bool:
         """Tell whether a model and the target never run together."""
@@ -435,23 +446,26 @@ class _Ledger:
 
     def _add_running(self, need: Need, model: ModelFacts, full: Bytes, asleep: Bytes) -> None:
         """Add a running model as a candidate: it may sleep, if it can, or stop."""
-        actions = [Action.STOP]
+        sizes = {Action.STOP: full}
         if model.leave_by is Action.SLEEP:
-            actions.insert(0, Action.SLEEP)
-        sizes = {Action.SLEEP: _minus(full, asleep), Action.STOP: full}
-        ways = tuple(
-            Way(reload_cost(need, model, action, self._latest), sizes[action], _tie(model))
-            for action in actions
-        )
+            sizes = {Action.SLEEP: _minus(full, asleep), Action.STOP: full}
         if not self._is_apart(need):
-            self._candidates.append(_Candidate(need.model_id, tuple(actions), ways))
+            self._add(need, model, sizes)
             return
-        self._forced[need.model_id] = actions[0]
-        self._freed[need.model_id] = sizes[actions[0]]
-        self._take(tuple(-size for size in sizes[actions[0]]))
-        if len(actions) > 1 and any(asleep):
-            more = replace(ways[1], frees=asleep)
-            self._candidates.append(_Candidate(need.model_id, (Action.STOP,), (more,)))
+        action = self._forced[need.model_id] = next(iter(sizes))
+        self._freed[need.model_id] = sizes[action]
+        self._take(tuple(-size for size in sizes[action]))
+        if action is Action.SLEEP and any(asleep):
+            self._add(need, model, {Action.STOP: asleep})
+
+    def _add(self, need: Need, model: ModelFacts, sizes: Mapping[Action, Bytes]) -> None:
+        """Add a candidate that leaves in one of the ways *sizes*, each with what it frees."""
+        answers_s = model.answers_s(self._now)
+        ways = tuple(
+            Way(reload_cost(need, model, action, self._latest) + answers_s, frees, _tie(model))
+            for action, frees in sizes.items()
+        )
+        self._candidates.append(_Candidate(need.model_id, tuple(sizes), ways, answers_s))
 
     def _take(self, sizes: Bytes) -> None:
         self.free = [a - b for a, b in zip(self.free, sizes, strict=True)]
@@ -461,7 +475,13 @@ class _Ledger:
         takes = self._memory.held(self._target, place)
         need = self._missing(takes)
         cover = cheapest([each.ways for each in self._candidates], need)
-        return None if cover is None else _Placed(place, takes, need, cover)
+        if cover is None:
+            return None
+        return _Placed(place, takes, need, cover, self._answers_s(cover))
+
+    def _answers_s(self, cover: Cover) -> float:
+        pairs = zip(self._candidates, cover.chosen, strict=True)
+        return sum(each.answers_s for each, index in pairs if index is not None)
 
     def _missing(self, takes: Bytes) -> Bytes:
         """Return what is not free of *takes*. A device that is not used may be too full already."""
@@ -479,7 +499,8 @@ class _Ledger:
         ways = [each.ways for each in self._candidates]
         if not is_enough(ways, chosen, need):
             return None
-        return _Placed(place, takes, need, cover_of(ways, chosen))
+        cover = cover_of(ways, chosen)
+        return _Placed(place, takes, need, cover, self._answers_s(cover))
 
     def as_plan(self, best: _Placed, found: Collection[_Placed]) -> Plan:
         """Return the plan of *best*; *found* are the best ones of each GPU."""
@@ -498,6 +519,7 @@ class _Ledger:
             how=how,
             why=self._why(best),
             cost=best.cover.key[0],
+            answers_s=best.answers_s,
             rivals=partial(self._considered, best, found),
             stays=frozenset(self.stays.difference(how)),
             room=Room(
@@ -571,11 +593,8 @@ def reload_cost(need: Need, model: ModelFacts, action: Action, latest: float) ->
         seconds = min(0.9 * seconds, math.inf if wake_s is None else wake_s)
     uses = model.uses * 0.5 ** ((latest - model.idle_since) / HALF_LIFE_S)
     likely = _SURE + (1.0 - _SURE) * (1.0 - math.exp(-uses))
-    cost = seconds * likely * need.evict_cost
-    busy_s = UNKNOWN_S if model.busy else 0.0
-    if model.state not in (State.READY, State.ASLEEP):
-        busy_s = _UNWILLING
-    return max(_LEAST_COST, cost) + busy_s
+    cost = max(_LEAST_COST, seconds * likely * need.evict_cost)
+    return cost if model.state in (State.READY, State.ASLEEP) else cost + _UNWILLING
 
 
 def _minus(one: Bytes, other: Bytes) -> Bytes:
@@ -588,11 +607,16 @@ def _tie(model: ModelFacts) -> tuple[bool, float]:
     return model.busy, sys.float_info.max if model.busy else model.idle_since
 
 
-def _is_better(best: Cover, kept: Cover) -> bool:
-    """Tell whether *best* is worth opening the gates that are shut for *kept*."""
-    if best.key[0] < kept.key[0] * 0.9 - 1.0:
-        return True
-    return kept.key[1] and not best.key[1] and best.key[0] <= kept.key[0]
+def _is_better(best: _Placed, kept: _Placed) -> bool:
+    """Tell whether *best* is worth opening the gates that are shut for *kept*.
+
+    What the answers of *kept* still take counts only against a plan that waits for no answers:
+    else busy models might be drained in turns without end.
+    """
+    (cost, busy, *_), (cost_now, busy_now, *_) = best.cover.key, kept.cover.key
+    if busy_now and not busy:
+        return cost <= cost_now
+    return cost < (cost_now - kept.answers_s) * 0.9 - 1.0
 
 
 def _lost_by(cover: Cover, best: Cover) -> Lost:

@@ -35,6 +35,10 @@ class Supposed:
         """Return the median of what such moves took, None when none was measured."""
         return self._model.measured_s(move)
 
+    def answers_s(self, _now: float) -> float:
+        """Return 0: it is idle."""
+        return 0.0
+
 
 def preview(
     state: SchedulerState,
@@ -105,6 +109,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "victims": list(plan.victims),
         "how": dict(plan.how),
         "cost": plan.cost,
+        "answers_s": round(plan.answers_s, 3),
         "why": plan.why,
         "considered": [
             {

@@ -70,6 +70,9 @@ class ModelFacts(Protocol):
     def measured_s(self, move: LoadKind | Action) -> float | None:
         """Return the median of what such moves took, None when none was measured."""
 
+    def answers_s(self, now: float) -> float:
+        """Return how long the answers under way are likely to take from *now*; 0 when idle."""
+
 
 class Lost(StrEnum):
     """Why a plan was not chosen: what the chosen one is better by."""
@@ -146,7 +149,8 @@ class Plan:
 
     *victims* are sorted. *how* names those that leave in another way than by default: to sleep if
     they can, else to stop. *why* is the rule that decided, for people. *cost* is what the victims
-    cost. *stays* are the models that run once the swap is over, for a residency that plans by what
+    cost, of which *answers_s* are the seconds that their answers under way are likely to take.
+    *stays* are the models that run once the swap is over, for a residency that plans by what
     runs. *allowed* is what a matrix allows, *room* what a memory budget accounts for. *rivals*
     works out the next best plans.
     """
@@ -155,6 +159,7 @@ class Plan:
     how: Mapping[str, Action] = field(default_factory=dict)
     why: str = ""
     cost: float = 0.0
+    answers_s: float = 0.0
     stays: frozenset[str] = frozenset()
     allowed: Allowed | None = None
     room: Room | None = None
@@ -239,10 +244,12 @@ class Residency(Protocol):
         running: Collection[str],
         facts: Mapping[str, ModelFacts],
         current: Plan | None = None,
+        *,
+        now: float = 0.0,
     ) -> Answer:
         """Return which models leave so that *target* may load, or why it may not.
 
-        *running* are the models that take room, *facts* tell of every model, *target* included.
+        *running* are the models that take room, *facts* are of every model, *target* included.
         *current* is the plan that gates are shut for: it is returned unless it no longer does, or
         another one is cheaper, or as cheap with all victims idle.
         """
@@ -314,6 +321,8 @@ class Groups(Residency):
         running: Collection[str],
         facts: Mapping[str, ModelFacts],
         current: Plan | None = None,
+        *,
+        now: float = 0.0,
     ) -> Plan:
         """Return which of *running* must leave; groups leave no choice, so *facts* do not count."""
         mine = self.group_of(target)

@@ -91,9 +91,10 @@ def _details(plan: Mapping[str, Any]) -> Iterator[str]:
     if plan["victims"] and plan["cost"]:
         cost = f"{plan['cost']:.3g}"
         if "device" in plan:
-            cost += (
-                " (the time to load again what leaves, weighted by how likely it is needed soon)"
-            )
+            cost += " (the time to load again what leaves, weighted by how likely it is needed soon"
+            if plan.get("answers_s"):
+                cost += f", and {took(plan['answers_s'])} that its answers are likely to take"
+            cost += ")"
         yield f"Cost: {cost}."
     if plan.get("combination"):
         yield f"Allowed by set {plan['set']}: {' & '.join(plan['combination'])}."

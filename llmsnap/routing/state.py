@@ -51,7 +51,7 @@ from llmsnap.routing.residency import (
     PlannedSwap,
     Residency,
 )
-from llmsnap.routing.timing import HALF_LIFE_S, MIN_UPTIME_S, Timers
+from llmsnap.routing.timing import ANSWER_WEIGHT, HALF_LIFE_S, MIN_UPTIME_S, Timers
 
 # --- the state of the scheduler -------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class SchedulerState:
         elif beside is not None and beside.model_id not in self.running:
             running = [*running, beside.model_id]
         residency = residency or self.residency
-        return residency.plan(target.model_id, running, self.models, current)
+        return residency.plan(target.model_id, running, self.models, current, now=self.now)
 
     def _running_after_swaps(self, target: ModelState) -> list[str]:
         """Return what runs once the decided swaps are over, except that to *target*."""
@@ -547,8 +547,10 @@ class SchedulerState:
         self.now = now
         self.effects = []
         model = self.models.get(event.model_id)
-        if model is None or model.leases.pop(event.ticket, None) is None:
+        began = None if model is None else model.leases.pop(event.ticket, None)
+        if model is None or began is None:
             return None
+        model.answer_s += (now - began - model.answer_s) * ANSWER_WEIGHT
         was_full = self.is_full
         self.in_flight -= 1
         if model.evicted_by is not None:

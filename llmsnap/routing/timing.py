@@ -60,7 +60,9 @@ KEPT = 20
 HALF_LIFE_S = 1200.0
 """After this time an earlier use of a model counts half."""
 UNKNOWN_S = 5.0
-"""What a load is taken to last before one has been measured."""
+"""What a load, or an answer, is taken to last before one has been measured."""
+ANSWER_WEIGHT = 1 / 8
+"""How much the latest answer of a model counts in the average of what its answers take."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -51,9 +52,13 @@ class Facts:
     device: str = ""
     uses: float = 0.0
     priority: int = 0
+    left_s: float = 5.0
 
     def measured_s(self, move: LoadKind | Action) -> float | None:
         return self.wake_s if move is LoadKind.WAKE else self.start_s
+
+    def answers_s(self, now: float) -> float:
+        return self.left_s - now if self.busy else 0.0
 
 
 def gpu(size: int, *, others: int = 0, reserve: int = 0, name: str = "gpu0") -> Device:
@@ -66,11 +71,13 @@ def need(name: str, size: int, *, asleep: int = 0, **more: object) -> Need:
     return Need(name, shares, asleep=kept, **more)  # type: ignore[arg-type]
 
 
-def plan(memory: Memory, running: str, current: Plan | None = None, **facts: Facts) -> Answer:
+def plan(
+    memory: Memory, running: str, current: Plan | None = None, now: float = 0.0, **facts: Facts
+) -> Answer:
     """What leaves for t."""
     known = {each.model_id: Facts(state=State.STOPPED) for each in memory.needs}
     known |= {name: Facts() for name in running} | facts
-    return memory.plan("t", list(running), known, current)
+    return memory.plan("t", list(running), known, current, now=now)
 
 
 def leaving(memory: Memory, running: str, **facts: Facts) -> dict[str, Action]:
@@ -94,6 +101,7 @@ SLEEPER = Facts(leave_by=SLEEP)
         (10, "bc", {}, {"b": STOP}),  # equal costs: order of definition
         (10, "bc", {"b": Facts(idle_since=9.0), "c": Facts(idle_since=1.0)}, {"c": STOP}),
         (10, "bc", {"b": Facts(busy=True), "c": Facts(idle_since=9.0)}, {"c": STOP}),
+        (10, "bc", {"b": Facts(busy=True), "c": Facts(busy=True, left_s=4.0)}, {"c": STOP}),
         (10, "bc", {"b": Facts(start_s=2.0)}, {"b": STOP}),  # the one that loads faster
         (10, "bc", {"b": Facts(uses=5.0)}, {"c": STOP}),  # the one used less
         (16, "abc", {}, {"a": STOP, "b": STOP, "c": STOP}),
@@ -333,7 +341,11 @@ def test_gates_stay_shut_for_a_plan_that_still_does() -> None:
     for changed, victims in (
         ({"c": Facts(busy=True, start_s=9.0)}, ("b",)),  # hardly cheaper
         ({"c": Facts()}, ("c",)),  # idle
+        ({"c": Facts(start_s=60.0), "b": Facts(busy=True, left_s=3.0)}, ("c",)),  # and as cheap
+        ({"c": Facts(start_s=80.0), "b": Facts(busy=True, left_s=3.0)}, ("b",)),
         ({"b": Facts(busy=True, start_s=900.0)}, ("c",)),  # much cheaper
+        # Which answers end sooner does not count between two that are busy.
+        ({"b": Facts(busy=True, left_s=3600.0)}, ("b",)),
     ):
         found = plan(memory, "bc", current, **{**busy, **changed})
         assert isinstance(found, Plan)
@@ -378,7 +390,7 @@ def test_a_swap_leaves_room_for_those_ranked_higher() -> None:
 # --- with the scheduler ---------------------------------------------------------------------------
 
 
-def world(size: int, *needs: Need, **rules: ModelRules) -> World:
+def world(size: int, *needs: Need, **rules: Any) -> World:
     found = World(" ".join(each.model_id for each in needs), **rules)
     found.residency = Memory([gpu(size)], needs)
     found.configure()
@@ -394,6 +406,32 @@ def test_models_stay_as_long_as_they_fit() -> None:
     record = machine.records[-1]
     assert record.evicted == (Eviction("a", STOP),)
     assert (record.due, record.tickets) == (Due(AT_ONCE, DueRule.IDLE), (asked.ticket,))
+
+
+@pytest.mark.parametrize(
+    ("usual", "before_s", "leaves", "answers_s"),
+    [
+        ((60.0, 8.0), 0.0, "b", 6.0),  # answers of a take long
+        ((8.0, 60.0), 1.0, "a", 5.0),
+        ((8.0, 8.0), 100.0, "b", 6.0),  # that of a has taken long already
+    ],
+)
+def test_of_two_busy_models_the_one_leaves_whose_answers_are_likely_to_end_sooner(
+    usual: tuple[float, float], before_s: float, leaves: str, answers_s: float
+) -> None:
+    machine = world(16, need("a", 8), need("b", 8), need("c", 8), max_hold_s=2.0)
+    for _ in range(20):
+        for name, answer_s in zip("ab", usual, strict=True):
+            machine.request(name, answer_s)
+            machine.run(61.0)
+    machine.request("a")
+    machine.run(before_s)
+    machine.request("b")
+    machine.request("c")
+    machine.run(3.0)
+    (swap,) = machine.scheduler._state.swaps.values()
+    assert list(swap.victims) == [leaves]
+    assert swap.planned.plan.answers_s == pytest.approx(answers_s, abs=0.5)
 
 
 def test_a_sleeping_model_is_stopped_for_its_memory() -> None:

@@ -121,6 +121,8 @@ class Cards(Groups):
         running: Collection[str],
         facts: Mapping[str, ModelFacts],
         current: Plan | None = None,
+        *,
+        now: float = 0.0,
     ) -> Answer:
         if target == "huge":
             return NeverFits("it needs 80 GiB of 24 GiB")

@@ -49,7 +49,8 @@ Y = {"model": "y", "action": "sleep", "frees": None, "busy": True, "idle_s": Non
         ),
         (
             {
-                "victims": ["x", "y"], "leaving": [X, Y], "cost": 2.51234, "device": "gpu1",
+                "victims": ["x", "y"], "leaving": [X, Y], "cost": 2.51234, "answers_s": 1.5,
+                "device": "gpu1",
                 "why": "m needs 20 GiB",
                 "considered": [{"victims": ["v", "w", "z"], "cost": 9.0, "lost_by": "cost"}],
             },
@@ -58,7 +59,7 @@ Y = {"model": "y", "action": "sleep", "frees": None, "busy": True, "idle_s": Non
                 "Loading m would stop x (14 GiB, idle 3 min) and put y (busy) to sleep.",
                 "Why: m needs 20 GiB.",
                 "Cost: 2.51 (the time to load again what leaves, weighted by how likely it is "
-                "needed soon).",
+                "needed soon, and 1.5 s that its answers are likely to take).",
                 "Placed on gpu1.",
                 "Not chosen: evict v, w and z, at a cost of 9: it costs more.",
             ],

@@ -4,7 +4,7 @@ import pytest
 
 from llmsnap.models import State
 from llmsnap.routing.entries import ModelState, PendingStop, Waiter
-from llmsnap.routing.messages import Grant, ModelRules, SchedulerOptions
+from llmsnap.routing.messages import Grant, LeaseReturned, ModelRules, SchedulerOptions
 from llmsnap.routing.policies import swap_estimate_s
 from llmsnap.routing.residency import Action, LoadKind
 from llmsnap.routing.state import SchedulerState
@@ -83,6 +83,43 @@ def test_cancelled_keys_do_not_pile_up_and_the_others_keep_their_order() -> None
     assert len(timers._heap) < 1000
     kept = sorted(range(0, 2000, 5), key=lambda key: times[key])
     assert timers.pop_due(10_000.0) == kept
+
+
+@pytest.mark.parametrize(
+    ("began", "waits", "left_s"),
+    [
+        ((), False, 0.0),
+        ((), True, 8.0),  # its answer is still to begin
+        ((100.0,), False, 8.0),
+        ((97.0,), False, 5.0),
+        ((96.0,), True, 4.0),
+        ((90.0,), False, 10.0),  # twice as long as it has lasted
+        ((95.0, 99.0), False, 7.0),  # the youngest
+        ((80.0, 97.0, 99.0), False, 20.0),  # the oldest
+    ],
+)
+def test_an_answer_lasts_as_long_as_usual_or_twice_what_it_has(
+    began: tuple[float, ...], waits: bool, left_s: float
+) -> None:
+    model = ready("m", 0.0)
+    model.answer_s = 8.0
+    model.leases = dict(enumerate(began))
+    if waits:
+        model.waiters[9] = Waiter(9, model, 99.0, 9)
+    assert model.answers_s(100.0) == left_s
+
+
+def test_what_answers_take_usually_follows_the_latest_ones() -> None:
+    state = SchedulerState(SchedulerOptions())
+    state.add_model(ModelRules("m"))
+    model = state.models["m"]
+    usual = [model.answer_s]
+    for number, seconds in enumerate((21.0, 21.0, *[1.0] * 40)):
+        model.leases[number] = 100.0
+        state.return_lease(LeaseReturned(number, "m"), 100.0 + seconds)
+        usual.append(model.answer_s)
+    assert usual[:3] == [5.0, 7.0, 8.75]
+    assert usual[-1] == pytest.approx(1.0, abs=0.1)
 
 
 # --- models --------------------------------------------------------------------------------------

@@ -635,10 +635,12 @@ class Crowded:
         running: Collection[str],
         facts: Mapping[str, ModelFacts],
         current: Plan | None = None,
+        *,
+        now: float = 0.0,
     ) -> Answer:
         if target in self.blocked:
             return Blocked(f"game (pid 7) holds the room of {target}", self.recheck_s)
-        return self.residency.plan(target, running, facts, current)
+        return self.residency.plan(target, running, facts, current, now=now)
 
 
 def with_lack(residency: Residency, model_id: str) -> Residency:
