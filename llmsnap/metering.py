@@ -15,14 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from gevent import get_hub
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from llmsnap.config import Config, ModelConfig
 from llmsnap.memory import (
-    LEARNED_FILE,
-    MOST_LEARNED_BYTES,
     RAM,
     VISIBLE,
     DeviceMemory,
@@ -112,7 +109,7 @@ class MemoryMeter:
         find: Callable[[], DeviceProvider] = find_devices,
         today: Callable[[], str] = lambda: time.strftime("%Y-%m-%d"),
     ) -> None:
-        self._state, self._servers, self._apply = state, servers, apply
+        self._servers, self._apply = servers, apply
         self._is_waiting, self._today = is_waiting, today
         self._source = Source("memory", find, DRIVER_LIMIT_S)
         self._now = Source("devices", find, DRIVER_LIMIT_S)  # does not wait for a sample
@@ -128,7 +125,7 @@ class MemoryMeter:
         self._runs: dict[str, _Run] = {}
         self._sampling = BoundedSemaphore(1)
         self._ledger = UseLedger()
-        self._learned = LearnedNeeds()
+        self._learned = LearnedNeeds(state)
         self._steady: dict[tuple[str, str], int] = {}
         self.budget = Memory((), ())
         """What the scheduler decides by; without devices where it is no memory budget."""
@@ -141,11 +138,7 @@ class MemoryMeter:
 
     def open(self, config: Config) -> None:
         """Read what was learned, look at the machine, and begin to measure. Blocks for seconds."""
-        if self._state.is_writable:
-            try:
-                self._learned.read(self._state.read(LEARNED_FILE, MOST_LEARNED_BYTES))
-            except OSError as error:
-                log.warning("cannot read what models were measured to need: %s", error)
+        self._learned.open()
         self.prepare(config)
         self._tasks.spawn("measure", self._run)
 
@@ -262,7 +255,7 @@ class MemoryMeter:
             self._warn_of_more(model_id, run, servers[model_id])
         learned = [self._learn(model_id, run) for model_id, run in self._runs.items()]
         if any(learned):
-            self._write()
+            self._learned.write()
 
     def _look_again(self, model_id: str, run: _Run) -> None:
         """Look at the model files of a new run: they may be others than at the last one."""
@@ -324,12 +317,6 @@ class MemoryMeter:
         if peak is None or not facts.digest:
             return False
         return self._learned.note(facts.digest, peak, self._devices, self._today())
-
-    def _write(self) -> None:
-        try:
-            get_hub().threadpool.apply(self._state.write, (LEARNED_FILE, self._learned.text()))
-        except OSError as error:
-            log.warning("what models were measured to need is not remembered: %s", error)
 
     def _examine(self, model: ModelConfig, config: Config | None) -> ServerFacts:
         """Return what command and files of *model* say. Blocks; not for ever, if they hang."""

@@ -27,11 +27,15 @@ class StateDir:
 
     *instance* identifies it in the marks of child processes. It is the same at the next start,
     so that processes left behind by a crash are recognised, and differs between configurations.
+    *is_readable*: no other user can have written its files.
     """
 
-    def __init__(self, path: Path, *, is_writable: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, is_writable: bool = True, is_readable: bool | None = None
+    ) -> None:
         self.path = path
         self.is_writable = is_writable
+        self.is_readable = is_writable if is_readable is None else is_readable
         self.instance = _digest(str(path))
         self._lock_fd: int | None = None
 
@@ -95,8 +99,9 @@ class StateDir:
 def look(config: str | Iterable[str], environ: Mapping[str, str] = os.environ) -> StateDir:
     """Return the state directory that ``find`` would return, to read from; nothing is made."""
     places = _places(config, environ)
-    there = (place for place in places if place.is_dir())
-    return StateDir(next(there, places[0]), is_writable=False)
+    place = next((place for place in places if place.is_dir()), places[0])
+    is_readable = place.is_dir() and not _refusal(place, may_be_open=False)
+    return StateDir(place, is_writable=False, is_readable=is_readable)
 
 
 def _places(config: str | Iterable[str], environ: Mapping[str, str]) -> list[Path]:

@@ -23,6 +23,7 @@ PACKAGE = ROOT / "llmsnap"
 FLOORS = {
     **dict.fromkeys(["__init__", "ansi", "errors", "tasks", "statedir", "limits", "options"], 0),
     **dict.fromkeys(["installation", "event_loop", "sockets", "deferred", "suggestions"], 0),
+    "remembered": 0,
     **dict.fromkeys(["config", "http"], 1),
     **dict.fromkeys(["logs", "memory"], 2),
     **dict.fromkeys(["launchers", "models"], 3),
@@ -38,6 +39,7 @@ SIMULATOR = "simulator"  # stands beside the floors: imports nothing of llmsnap,
 SAME_FLOOR = {
     "models": {"launchers"},
     "statedir": {"errors"},
+    "remembered": {"statedir"},
     "limits": {"errors"},
     "options": {"errors"},
     "service": {"runtime", "configfile", "keepwarm", "metering"},
@@ -56,6 +58,7 @@ GEVENT += [
     "routing.driver",
 ]
 GEVENT += [
+    "remembered",
     "runtime",
     "configfile",
     "keepwarm",

@@ -19,8 +19,6 @@ from llmsnap.memory.estimate import (
 )
 from llmsnap.memory.gguf import BadGguf
 from llmsnap.memory.gpus import DeviceMemory, DeviceProvider
-from llmsnap.memory.learned import FILE as LEARNED_FILE
-from llmsnap.memory.learned import MOST_FILE_BYTES as MOST_LEARNED_BYTES
 from llmsnap.memory.learned import LearnedNeeds
 from llmsnap.memory.ledger import Occupant, Reading, Stage, UseLedger, take_reading
 from llmsnap.memory.pagecache import lower_priority, mapped_bytes, read_into_cache
@@ -36,8 +34,6 @@ from llmsnap.memory.processes import (
 )
 
 __all__ = [
-    "LEARNED_FILE",
-    "MOST_LEARNED_BYTES",
     "RAM",
     "VISIBLE",
     "WEIGHT_SUFFIXES",

@@ -7,18 +7,17 @@ name, is another model. Devices are named by UUID, since numbers change when a c
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llmsnap.memory.gpus import DeviceMemory
 from llmsnap.memory.ledger import Peak
+from llmsnap.remembered import Remembered
+from llmsnap.statedir import StateDir
 
 FILE = "memory.json"
-SCHEMA_VERSION = 1
-MOST_DEFINITIONS = 256
 MOST_FILE_BYTES = 4 << 20
 LEAST_CHANGE = 16 * 1024**2
 """A peak that grows by less is not written."""
@@ -51,10 +50,12 @@ class LearnedNeed:
 
 
 class LearnedNeeds:
-    """The figures of all definitions, by digest; the last one learned is at the end."""
+    """The figures of all definitions, by digest; ``open`` and ``write`` block."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, LearnedNeed] = {}
+    def __init__(self, state: StateDir) -> None:
+        what = "measurements of what models need"
+        self._known = Remembered(state, FILE, what, MOST_FILE_BYTES, _parsed)
+        self.open, self.write = self._known.open, self._known.write
 
     def __repr__(self) -> str:
         return f"<LearnedNeeds of {len(self._known)} definitions>"
@@ -84,27 +85,8 @@ class LearnedNeeds:
             same = _is_near(ready, before.ready) and _is_near(asleep or {}, before.asleep or {})
             if same and (asleep is None) == (before.asleep is None):
                 return False
-        self._known.pop(digest, None)
-        self._known[digest] = LearnedNeed(ready, asleep, day, peak.by_difference)
-        while len(self._known) > MOST_DEFINITIONS:
-            del self._known[next(iter(self._known))]
+        self._known.keep(digest, LearnedNeed(ready, asleep, day, peak.by_difference))
         return True
-
-    def text(self) -> bytes:
-        """Return the content of the file."""
-        models = {digest: asdict(need) for digest, need in self._known.items()}
-        return json.dumps({"schema_version": SCHEMA_VERSION, "models": models}).encode()
-
-    def read(self, data: bytes) -> None:
-        """Take the content of a file; entries that are not understood are left out."""
-        try:
-            document: Any = json.loads(data or b"{}")
-            models = document["models"] if document.get("schema_version") == SCHEMA_VERSION else {}
-            for digest, entry in models.items():
-                if (need := _parsed(entry)) is not None:
-                    self._known.setdefault(digest, need)
-        except (ValueError, LookupError, AttributeError, RecursionError):
-            return
 
 
 def key_of(device: DeviceMemory) -> str:
@@ -135,13 +117,10 @@ def _is_near(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
     )
 
 
-def _parsed(entry: Any) -> LearnedNeed | None:
-    try:
-        need = LearnedNeed(**entry)
-        ready = {str(name): int(size) for name, size in need.ready.items()}
-        asleep = need.asleep
-        if asleep is not None:
-            asleep = {str(name): int(size) for name, size in asleep.items()}
-    except (TypeError, ValueError, AttributeError):
-        return None
+def _parsed(entry: Mapping[str, Any]) -> LearnedNeed:
+    need = LearnedNeed(**entry)
+    ready = {str(name): int(size) for name, size in need.ready.items()}
+    asleep = need.asleep
+    if asleep is not None:
+        asleep = {str(name): int(size) for name, size in asleep.items()}
     return replace(need, ready=ready, asleep=asleep)

@@ -7,17 +7,14 @@ server is asked again before requests are let in, and so it is when its requests
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import gevent
-from gevent import get_hub
-from gevent.lock import BoundedSemaphore
 
 from llmsnap.config import ModelConfig
 from llmsnap.models.canary import (
@@ -36,14 +33,13 @@ from llmsnap.models.control import Address
 from llmsnap.models.facts import definition_of
 from llmsnap.models.failures import Failures
 from llmsnap.models.transition import Interrupt
+from llmsnap.remembered import Remembered
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
 
 log = logging.getLogger(__name__)
 
 FILE = "canaries.json"
-SCHEMA_VERSION = 1
-MOST_DEFINITIONS = 256
 MOST_FILE_BYTES = 16 << 20
 MOST_CHARS = 1000
 """Of a remembered answer; eight tokens are far shorter."""
@@ -98,27 +94,21 @@ class ServerChecks:
         rest: Callable[[str], RestLease | None],
         on_faulty_wake: OnFaultyWake,
     ) -> None:
-        self._state, self._rest, self._on_faulty_wake = state, rest, on_faulty_wake
-        self._known: dict[str, Expected] = {}  # by definition, the last one learned at the end
+        self._rest, self._on_faulty_wake = rest, on_faulty_wake
+        self._known = Remembered(state, FILE, "answers to checks", MOST_FILE_BYTES, _parsed)
         self._served: dict[str, ModelConfig] = {}  # models whose kind is known
         self._runs: dict[str, _Run] = {}
         self._faulty_wakes: dict[str, int] = {}
         self._failures: dict[str, Failures] = {}
         self._unreliable: set[str] = set()
         self._tasks = TaskGroup("wake checks")
-        self._writing = BoundedSemaphore(1)
 
     def __repr__(self) -> str:
         return f"<ServerChecks of {len(self._known)} definitions>"
 
     def open(self) -> None:
         """Read what earlier runs have remembered. Blocks briefly."""
-        if not self._state.is_writable:
-            return
-        try:
-            self._known = _parse(self._state.read(FILE, MOST_FILE_BYTES)) | self._known
-        except OSError as error:
-            log.warning("cannot read %s of %s: %s", FILE, self._state, error)
+        self._known.open()
 
     def close(self) -> None:
         """End the questions in the background. Blocks."""
@@ -158,13 +148,7 @@ class ServerChecks:
         self._served[model.id] = model
         name = definition_of(model)
         if name not in self._known:
-            self._keep(name, Expected(kind))
-
-    def _keep(self, name: str, expected: Expected) -> None:
-        self._known.pop(name, None)
-        self._known[name] = expected
-        while len(self._known) > MOST_DEFINITIONS:
-            del self._known[next(iter(self._known))]
+            self._known.keep(name, Expected(kind))
 
     # --- after a wake -------------------------------------------------------------------------
 
@@ -273,7 +257,8 @@ class ServerChecks:
             run.asking = None
         if self._runs.get(model_id) is run:
             del self._runs[model_id]
-            self._store(run.model, learned)
+            self._known.keep(definition_of(run.model), learned)
+            self._known.write()
 
     def _ask_twice(self, run: _Run) -> Expected:
         kind = self._known[definition_of(run.model)].kind
@@ -283,42 +268,13 @@ class ServerChecks:
         log.debug("<%s> its answer to the check is %r", run.model.id, learned)
         return learned
 
-    def _store(self, model: ModelConfig, learned: Expected) -> None:
-        self._keep(definition_of(model), learned)
-        with self._writing:
-            data = _written(self._known)
-            try:
-                get_hub().threadpool.apply(self._state.write, (FILE, data))
-            except OSError as error:
-                log.warning("answers to checks are not remembered: %s: %s", self._state, error)
-
 
 def _name_of(model: ModelConfig) -> str:
     """Return the name by which its server knows *model*."""
     return model.use_model_name or model.id
 
 
-# --- the file -------------------------------------------------------------------------------------
-
-
-def _written(known: Mapping[str, Expected]) -> bytes:
-    models = {name: asdict(expected) for name, expected in known.items()}
-    document = {"schema_version": SCHEMA_VERSION, "models": models}
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _parse(data: bytes) -> dict[str, Expected]:
-    """Return what a file says; what another version may have written is left out."""
-    try:
-        document = json.loads(data) if data else {}
-        if document.get("schema_version") != SCHEMA_VERSION:
-            return {}
-        return {name: _expected(entry) for name, entry in document["models"].items()}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return {}
-
-
-def _expected(entry: Mapping[str, Any]) -> Expected:
+def _parsed(entry: Mapping[str, Any]) -> Expected:
     answer: Answer | None = None
     match entry["answer"]:
         case str() as text:

@@ -13,24 +13,20 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-
-from gevent import get_hub
-from gevent.lock import BoundedSemaphore
 
 from llmsnap.config import Capabilities, ModelConfig, split_command
 from llmsnap.errors import UpstreamError
 from llmsnap.models.control import Address, ControlCall, send
+from llmsnap.remembered import Remembered
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
 
 log = logging.getLogger(__name__)
 
 FILE = "facts.json"
-SCHEMA_VERSION = 1
-MOST_DEFINITIONS = 256
 MOST_PROPERTIES_BYTES = 64 * 1024
 """Larger properties are not remembered; a chat template, their largest part, is 5 to 20 KB."""
 MOST_FILE_BYTES = 64 << 20
@@ -71,22 +67,15 @@ class KnownFacts:
     """The facts of all models; only ``open`` and ``close`` block."""
 
     def __init__(self, state: StateDir) -> None:
-        self._state = state
-        self._known: dict[str, Facts] = {}  # by definition, the last one learned at the end
+        self._known = Remembered(state, FILE, "facts of models", MOST_FILE_BYTES, _parsed)
         self._tasks = TaskGroup("facts")
-        self._writing = BoundedSemaphore(1)
 
     def __repr__(self) -> str:
         return f"<KnownFacts of {len(self._known)} definitions>"
 
     def open(self) -> None:
         """Read what earlier runs have remembered. Blocks briefly."""
-        if not self._state.is_writable:
-            return
-        try:
-            self._known = _parse(self._state.read(FILE, MOST_FILE_BYTES)) | self._known
-        except OSError as error:
-            log.warning("cannot read %s of %s: %s", FILE, self._state, error)
+        self._known.open()
 
     def close(self) -> None:
         """Wait briefly for queries in flight, then cancel them. Blocks."""
@@ -101,10 +90,7 @@ class KnownFacts:
         name = definition_of(model)
         if found in (NOTHING, self._known.get(name)):
             return False
-        self._known.pop(name, None)
-        self._known[name] = found
-        while len(self._known) > MOST_DEFINITIONS:
-            del self._known[next(iter(self._known))]
+        self._known.keep(name, found)
         return True
 
     def context(self, model: ModelConfig, *, is_loaded: bool) -> Context | None:
@@ -144,7 +130,7 @@ class KnownFacts:
         }
 
     def _of(self, model: ModelConfig) -> Facts:
-        return self._known.get(definition_of(model), NOTHING)
+        return self._known.get(definition_of(model)) or NOTHING
 
     def _learn(self, model: ModelConfig, address: Address) -> None:
         try:
@@ -162,15 +148,7 @@ class KnownFacts:
                 found.n_ctx,
             )
         if self.note(model, found):
-            with self._writing:
-                self._write()
-
-    def _write(self) -> None:
-        data = _written(self._known)
-        try:
-            get_hub().threadpool.apply(self._state.write, (FILE, data))
-        except OSError as error:
-            log.warning("facts of models are not remembered: %s: %s", self._state, error)
+            self._known.write()
 
 
 @lru_cache(maxsize=1024)  # each list of models asks for all of them
@@ -254,27 +232,8 @@ def _positive(document: Any, *names: str | int) -> int | None:
     return document if type(document) is int and document > 0 else None
 
 
-# --- the file ------------------------------------------------------------------------------------
-
-
-def _written(known: Mapping[str, Facts]) -> bytes:
-    models = {name: asdict(facts) for name, facts in known.items()}
-    document = {"schema_version": SCHEMA_VERSION, "models": models}
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _parse(data: bytes) -> dict[str, Facts]:
-    """Return the facts in a file; those that another version may have written are left out."""
-    document = _decoded(data) if data else None
-    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
-        return {}
-    models = document.get("models")
-    found = models.items() if isinstance(models, dict) else ()
-    return {name: _facts(entry) for name, entry in found if isinstance(entry, dict)}
-
-
-def _facts(entry: dict[str, Any]) -> Facts:
+def _parsed(entry: Mapping[str, Any]) -> Facts:
+    """Return the facts of an entry of the file."""
     media, props = entry.get("media"), entry.get("props")
     return Facts(
         _positive(entry, "n_ctx"),

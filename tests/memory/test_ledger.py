@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from llmsnap.memory import (
     TreeMemory,
     UseLedger,
 )
+from llmsnap.statedir import StateDir
 
 MIB = 1024**2
 LOADING, READY, ASLEEP = Stage.LOADING, Stage.READY, Stage.ASLEEP
@@ -134,8 +136,8 @@ def test_a_server_in_a_container_is_measured_by_difference(
 # --- what is remembered ---------------------------------------------------------------------------
 
 
-def learned(*peaks: int) -> LearnedNeeds:
-    needs = LearnedNeeds()
+def learned(folder: Path, *peaks: int) -> LearnedNeeds:
+    needs = LearnedNeeds(StateDir(folder))
     for gpu in peaks:
         ledger = UseLedger()
         readings(ledger, (LOADING, 0), (READY, gpu))
@@ -145,9 +147,12 @@ def learned(*peaks: int) -> LearnedNeeds:
     return needs
 
 
-def test_the_highest_peak_of_all_loads_is_remembered_by_the_uuid_of_the_device() -> None:
-    needs = LearnedNeeds()
-    needs.read(learned(500, 300).text())
+def test_the_highest_peak_of_all_loads_is_remembered_by_the_uuid_of_the_device(
+    tmp_path: Path,
+) -> None:
+    learned(tmp_path, 500, 300).write()
+    needs = LearnedNeeds(StateDir(tmp_path))
+    needs.open()
     found = needs.get("digest")
     assert found is not None
     assert found.source == "measured 2026-11-30"
@@ -157,27 +162,10 @@ def test_the_highest_peak_of_all_loads_is_remembered_by_the_uuid_of_the_device()
     assert found.asleep_on([moved]) is None
 
 
-def test_a_change_of_a_few_mib_is_not_written() -> None:
-    ledger, needs = UseLedger(), LearnedNeeds()
+def test_a_change_of_a_few_mib_is_not_written(tmp_path: Path) -> None:
+    ledger, needs = UseLedger(), learned(tmp_path)
     for gpu, is_new in ((400, True), (410, False), (420, True), (300, False)):
         readings(ledger, (LOADING, 0), (READY, gpu), run=gpu)
         peak = ledger.peak("m")
         assert peak is not None
         assert needs.note("digest", peak, [card(0)], "2026-11-30") is is_new
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b'{"schema_version": 9, "models": {"digest": 1}}',
-        b'{"schema_version": 1, "models": {"digest": {"ready": 1, "asleep": null, "day": "x"}}}',
-        b'{"schema_version": 1, "models": {"digest": {"ready": {}, "asleep": null}}}',
-    ],
-)
-def test_a_file_that_is_not_understood_is_as_good_as_none(data: bytes) -> None:
-    needs = LearnedNeeds()
-    needs.read(data)
-    assert needs.get("digest") is None
