@@ -57,6 +57,7 @@ from llmsnap.routing import (
     change_of,
     memory_document,
     plan_document,
+    pooled,
     when_document,
 )
 from llmsnap.runtime import Runtime
@@ -453,7 +454,7 @@ class Service:
 
     def _remeasured(self, memory: Memory) -> None:
         """Have plans made with newer figures. Never switches."""
-        self.driver.reconfigure(ResidencyChanged(memory))
+        self.driver.reconfigure(ResidencyChanged(pooled(self.runtime.config, memory)))
         self.bus.publish(MemoryChanged())
 
     # --- processes -----------------------------------------------------------------------------

@@ -271,9 +271,13 @@ class ModelConfig:
     evict_cost: float = setting(
         "evictCost",
         Number(1.0, least=0),
-        "Factor of what it costs to evict the model for the memory of another one.",
+        "Factor of what it costs to evict the model for another one's memory, or its machine.",
     )
-    pin: bool = setting("pin", Flag(), "Never evict the model for the memory of another one.")
+    pin: bool = setting(
+        "pin",
+        Flag(),
+        "Never evict the model for the memory of another one, or for a machine of its `launcher`.",
+    )
     concurrency_limit: int = setting(
         "concurrencyLimit",
         Number(0, whole=True, advised=0),

@@ -4,7 +4,8 @@ The scheduler is pure: events in, effects out. Read ``messages`` first (events, 
 contract between scheduler and driver), then ``scheduler`` (what each event leads to) with ``swaps``
 (which swaps begin) and ``state`` (what is remembered, and every change of it). ``policies`` say
 when a swap may begin, ``residency`` which models leave for it, ``timing`` what moves took and how
-long failures are held against a model, ``lacks`` which loads ran out of memory. ``explain`` makes
+long failures are held against a model, ``lacks`` which loads ran out of memory, ``pools`` which
+models leave a cluster that has no machine free. ``explain`` makes
 views, reasons and errors of the state, ``preview`` says what a load would do, ``sentences`` puts
 that and finished swaps into words, ``occupancy`` says what the devices of a memory budget hold, and
 ``together`` what fits on them.
@@ -30,6 +31,7 @@ from llmsnap.routing.messages import (
     SwapEnded,
     Yielded,
     change_of,
+    pooled,
 )
 from llmsnap.routing.names import (
     LocalRoute,
@@ -85,6 +87,7 @@ __all__ = [
     "fits_document",
     "memory_document",
     "plan_document",
+    "pooled",
     "replay",
     "said_of_fits",
     "said_of_request",

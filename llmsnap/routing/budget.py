@@ -18,6 +18,7 @@ from llmsnap.config import (
 )
 from llmsnap.routing.lacks import grown
 from llmsnap.routing.memory import Device, Memory, Need, Share
+from llmsnap.routing.pools import Pool
 
 RAM = "ram"
 DECLARED = "declared"
@@ -90,6 +91,23 @@ def budget_of(config: Config, figures: Figures = NOTHING) -> Memory:
             if not model.is_elsewhere
         ),
     )
+
+
+def pools_of(config: Config) -> tuple[Pool, ...]:
+    """Return the launchers on clusters that models use."""
+    groups = [group for group in config.groups.values() if group.id not in _MADE]
+    persistent = {name for group in groups if group.persistent for name in group.members}
+    needs: dict[str, list[Need]] = {}
+    for model in config.models.values():
+        if model.runs_on.is_remote:
+            need = Need(
+                model.id,
+                is_pinned=model.pin or model.id in persistent,
+                evict_cost=model.evict_cost,
+                labels=tuple(sorted(f"{k}={v}" for k, v in model.resources.labels.items())),
+            )
+            needs.setdefault(model.launcher, []).append(need)
+    return tuple(Pool(name, tuple(each)) for name, each in needs.items())
 
 
 def _devices(config: Config, figures: Figures) -> list[Device]:

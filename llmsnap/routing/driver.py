@@ -21,6 +21,7 @@ from llmsnap.errors import (
     LlmsnapError,
     LoadAborted,
     ModelLeft,
+    NoCapacity,
     OutOfMemory,
     ProcessError,
     in_full,
@@ -657,7 +658,8 @@ class Driver:
         # Without the memory that it was promised, it says nothing of what the model needs.
         teaches = isinstance(error, OutOfMemory) and not swap.missing
         lacked = teaches and self._observer.on_out_of_memory(effect.target)
-        return msg.LoadFailed(effect.work, effect.target, error, state, lacked)
+        unplaced = isinstance(error, NoCapacity)
+        return msg.LoadFailed(effect.work, effect.target, error, state, lacked, unplaced)
 
     def _finish_swap(self, report: msg.LoadDone | msg.LoadFailed | msg.LoadCancelled) -> None:
         if not isinstance(report, msg.LoadDone):

@@ -211,9 +211,9 @@ class ModelState:
     tickets in flight to their start, *waiters* are in order of arrival. *swap* is the swap it is
     the target of, *evicted_by* the one it has to leave for, *work* its own stop or sleep under way.
     *loads* maps load commands that wait for it to their arrival. *answer_s* is what its answers
-    take on average, later ones counting more. *loaded_by* is the swap that made
-    it ready. *stuck*: it could not be stopped. *retried*: memory ran out while it loaded for those
-    who wait, who have it loaded once more. *blocked*: it fits, but other programs hold its room.
+    take on average, later ones counting more. *loaded_by* is the swap that made it ready. *stuck*:
+    it could not be stopped. *retries*: how many loads for those who wait failed because there was
+    no room after all. *blocked*: it fits, but other programs hold its room.
     """
 
     __slots__ = (
@@ -236,7 +236,7 @@ class ModelState:
         "preload_since",
         "ready_at",
         "removed",
-        "retried",
+        "retries",
         "rules",
         "since_s",
         "sleeps",
@@ -263,7 +263,8 @@ class ModelState:
         self.uses = 0.0
         self.answer_s = UNKNOWN_S
         self.open = self.checked = self.idle_armed = self.removed = self.stuck = False
-        self.retried = self.blocked = False
+        self.blocked = False
+        self.retries = 0
         self.leases: dict[int, float] = {}
         self.waiters: OrderedDict[int, Waiter] = OrderedDict()
         self.loads: dict[int, float] = {}

@@ -73,7 +73,8 @@ class Need:
     *apart* never run together; a *pinned* model leaves for no other one. *source* is where the
     figures come from, for people. *lacks* is how often a load ran out of memory with less: the
     figures of a running model have grown by it.
-    *measured* is what it was seen to hold last, while it slept if *is_measured_asleep*.
+    *measured* is what it was seen to hold last, while it slept if *is_measured_asleep*. *labels*
+    are those that its machine must have, where a launcher looks for one.
     """
 
     model_id: str
@@ -90,6 +91,7 @@ class Need:
     measured: tuple[Share, ...] = ()
     is_measured_asleep: bool = False
     device: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ does nothing.
    failed wake; that is still the same load) and sends one of ``LoadDone``, ``LoadFailed``,
    ``LoadCancelled``; that ends the swap. Before, ``LoadHeld`` says that the load has to wait for
    memory, and why; one without a reason, that the load begins. After a ``LoadFailed`` for lack of
-   memory those who wait for *target* wait on for one more swap, which makes more room.
+   memory those who wait for *target* wait on for one more swap, which makes more room; for lack of
+   a machine for up to ``swaps.RETRIES`` more, as long as another model can leave the cluster.
 
 ``AbortLoad(work)`` may come at any moment in between: evictions begun are finished and reported,
 the load is not begun, or is stopped, and ``LoadCancelled`` says where that left the target. When
@@ -59,8 +60,9 @@ from llmsnap.config import (
     ModelConfig,
 )
 from llmsnap.models import State
-from llmsnap.routing.budget import NOTHING, Figures, budget_of
+from llmsnap.routing.budget import NOTHING, Figures, budget_of, pools_of
 from llmsnap.routing.matrix import Matrix
+from llmsnap.routing.pools import Pooled
 from llmsnap.routing.residency import (
     Action,
     DeviceRoom,
@@ -500,7 +502,8 @@ class LoadFailed:
     """The swap's target is not ready and will not be.
 
     *state* is STOPPED, ASLEEP as before, or STOPPING when its process cannot be stopped. *lacked*:
-    memory ran out, and the residency in force accounts for that by now.
+    memory ran out, and the residency in force accounts for that by now. *unplaced*: its launcher
+    found no free machine.
     """
 
     work: int
@@ -508,6 +511,7 @@ class LoadFailed:
     error: Exception
     state: State = State.STOPPED
     lacked: bool = False
+    unplaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -723,16 +727,23 @@ def change_of(
 def residency_of(config: Config, figures: Figures = NOTHING) -> Residency:
     """Return what decides, by *config*, which models run together."""
     if config.residency == "memory":
-        return budget_of(config, figures)
+        return pooled(config, budget_of(config, figures))
     if config.residency == "matrix" and config.matrix is not None:
         external = [model.id for model in config.models.values() if model.is_elsewhere]
-        return Matrix(config.matrix, external)
-    return Groups(
+        return pooled(config, Matrix(config.matrix, external))
+    groups = Groups(
         Group(
             *(group.id, group.members, group.swap, group.exclusive, group.persistent, group.places)
         )
         for group in config.groups.values()
     )
+    return pooled(config, groups)
+
+
+def pooled(config: Config, residency: Residency) -> Residency:
+    """Return *residency* with the launchers on clusters of *config*, if there are any."""
+    pools = pools_of(config)
+    return Pooled(residency, pools) if pools else residency
 
 
 def _rules(model: ModelConfig, priority: int, *, can_sleep: bool) -> ModelRules:

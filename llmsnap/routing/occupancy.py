@@ -13,6 +13,7 @@ from llmsnap.routing.cover import Bytes
 from llmsnap.routing.entries import ModelState
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Device, Memory, Need, Share
+from llmsnap.routing.pools import budget_in, here_of
 from llmsnap.routing.state import SchedulerState
 
 UNKNOWN = "unknown"
@@ -91,9 +92,9 @@ class Occupancy:
 
 def occupancy(state: SchedulerState) -> Occupancy:
     """Return what each device holds now, and what each model needs."""
-    memory = state.residency
-    if not isinstance(memory, Memory):
-        return Occupancy("matrix" if isinstance(memory, Matrix) else "group")
+    memory = budget_in(state.residency)
+    if memory is None:
+        return Occupancy("matrix" if isinstance(here_of(state.residency), Matrix) else "group")
     models = ((need, state.models.get(need.model_id)) for need in memory.needs)
     holdings = [
         _holding(memory, need, model)

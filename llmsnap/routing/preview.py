@@ -8,10 +8,10 @@ from typing import Any
 from llmsnap.models import State
 from llmsnap.routing.entries import ModelState
 from llmsnap.routing.explain import eta_s
-from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import SwapRecord
 from llmsnap.routing.occupancy import DeviceOccupancy, Occupancy
 from llmsnap.routing.policies import AT_ONCE
+from llmsnap.routing.pools import budget_in, with_budget
 from llmsnap.routing.residency import Action, Answer, Blocked, LoadKind, NeverFits, Plan, Room
 from llmsnap.routing.sentences import said_of_plan, summary_of_plan
 from llmsnap.routing.state import SchedulerState
@@ -30,6 +30,7 @@ class Supposed:
         self.leaves: tuple[str, Action] | None = None
         self.device = model.device
         self.uses = model.uses
+        self.retries = 0
 
     def measured_s(self, move: LoadKind | Action) -> float | None:
         """Return the median of what such moves took, None when none was measured."""
@@ -55,8 +56,9 @@ def preview(
     found: dict[str, Any] = {"model": model.model_id, "eta_s": None, "leaving": []}
     answer: Answer
     residency = state.residency
-    if capacities and isinstance(residency, Memory):
-        residency = residency.with_capacities(capacities)
+    budget = budget_in(residency)
+    if capacities and budget is not None:
+        residency = with_budget(residency, budget.with_capacities(capacities))
     if running is not None:
         facts = {name: Supposed(each, runs=name in running) for name, each in state.models.items()}
         answer = residency.plan(model.model_id, [n for n in facts if n in running], facts)

@@ -25,6 +25,7 @@ from llmsnap.routing import messages
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Device, Memory, Need
 from llmsnap.routing.messages import Effect, Event
+from llmsnap.routing.pools import Pool, Pooled
 from llmsnap.routing.residency import Group, Groups, Residency
 from llmsnap.routing.scheduler import Scheduler
 
@@ -131,13 +132,8 @@ def replay(lines: Iterable[str]) -> Difference | None:
 
 def encode(value: Any) -> Any:
     """Return *value* made of what JSON knows; fields that have their default are left out."""
-    if isinstance(value, Groups):
-        value = value.groups
-    if isinstance(value, Memory):
-        kept = {"devices": encode(value.devices), "needs": encode(value.needs)}
-        return {"type": "Memory", **kept}
-    if isinstance(value, Matrix):
-        return {**_encode_fields(value.config), "external": sorted(value.external)}
+    if isinstance(value, (Groups, Memory, Matrix, Pooled)):
+        return _encode_residency(value)
     if isinstance(value, Exception):
         kind = value.kind if isinstance(value, RecordedError) else type(value).__name__
         return {"type": kind, "text": in_full(value)}
@@ -146,6 +142,18 @@ def encode(value: Any) -> Any:
     if isinstance(value, tuple):
         return [encode(item) for item in value]
     return _encode_fields(value) if is_dataclass(value) else value
+
+
+def _encode_residency(value: Groups | Memory | Matrix | Pooled) -> Any:
+    match value:
+        case Groups():
+            return encode(value.groups)
+        case Memory():
+            kept = {"devices": encode(value.devices), "needs": encode(value.needs)}
+            return {"type": "Memory", **kept}
+        case Pooled():
+            return {"type": "Pooled", "here": encode(value.here), "pools": encode(value.pools)}
+    return {**_encode_fields(value.config), "external": sorted(value.external)}
 
 
 def _encode_fields(value: Any) -> dict[str, Any]:
@@ -187,18 +195,25 @@ def _decode_as(hint: Any, value: Any) -> Any:
 
 def _decode_plain(kind: type[Any], value: Any) -> Any:
     if kind is Residency:
-        if isinstance(value, list):
-            return Groups(_decode_fields(Group, group) for group in value)
-        if value["type"] == "Memory":
-            devices = [_decode_fields(Device, each) for each in value["devices"]]
-            return Memory(devices, [_decode_fields(Need, each) for each in value["needs"]])
-        config = {name: each for name, each in value.items() if name != "external"}
-        return Matrix(_decode_fields(MatrixConfig, config), value["external"])
+        return _decode_residency(value)
     if kind is Exception:
         return RecordedError(value["type"], value["text"])
     if is_dataclass(kind):
         return _decode_fields(kind, value)
     return kind(value) if issubclass(kind, Enum) else value
+
+
+def _decode_residency(value: Any) -> Residency:
+    if isinstance(value, list):
+        return Groups(_decode_fields(Group, group) for group in value)
+    if value["type"] == "Memory":
+        devices = [_decode_fields(Device, each) for each in value["devices"]]
+        return Memory(devices, [_decode_fields(Need, each) for each in value["needs"]])
+    if value["type"] == "Pooled":
+        pools = [_decode_fields(Pool, each) for each in value["pools"]]
+        return Pooled(_decode_residency(value["here"]), pools)
+    config = {name: each for name, each in value.items() if name != "external"}
+    return Matrix(_decode_fields(MatrixConfig, config), value["external"])
 
 
 def _is_default(value: Any, field: Any) -> bool:

@@ -67,6 +67,10 @@ class ModelFacts(Protocol):
     def uses(self) -> float:
         """How often it became idle, with a half-life of ``HALF_LIFE_S``, as of ``idle_since``."""
 
+    @property
+    def retries(self) -> int:
+        """How many loads for those who wait now failed because there was no room after all."""
+
     def measured_s(self, move: LoadKind | Action) -> float | None:
         """Return the median of what such moves took, None when none was measured."""
 

@@ -326,8 +326,8 @@ class SchedulerState:
         model.blocked = blocked
 
     def note_retry(self, model: ModelState) -> None:
-        """Note that those who wait for *model*, whose load failed, have it loaded once more."""
-        model.retried = True
+        """Note that those who wait for *model*, whose load failed, have it loaded again."""
+        model.retries += 1
         self.needs_replan = True
 
     def forget_failures(self, model: ModelState) -> None:
@@ -486,6 +486,7 @@ class SchedulerState:
         swap.add_steps(event.steps)
         self.move(target, State.READY)
         target.loaded_by = swap.work
+        target.retries = 0
         self.end_loads(target, Outcome.OK)
         self.end_preload(target, Outcome.OK)
         waiting = list(target.waiters.values())[: self.free_slots(target)]
@@ -695,4 +696,5 @@ class SchedulerState:
             return
         self.awaited.pop(model.model_id, None)
         self.timers.cancel(("due", model.model_id))
-        model.checked = model.retried = model.blocked = False
+        model.checked = model.blocked = False
+        model.retries = 0

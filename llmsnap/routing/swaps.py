@@ -36,6 +36,8 @@ from llmsnap.routing.state import SchedulerState
 
 MIN_RECHECK_S = 0.1
 """The shortest time after which a blocked residency is asked again."""
+RETRIES = 3
+"""How often a model that found no machine is tried again, each time after others have left."""
 
 # --- decisions -----------------------------------------------------------------------------------
 
@@ -306,11 +308,18 @@ class Reports:
         moved = self._end(swap, SwapOutcome.FAILED, event.state, in_full(event.error))
         if swap.aborting:
             return moved
-        if event.lacked and target.wanted and not target.retried:
-            self._state.note_retry(target)
-        else:
+        if not self._tries_again(target, event):
             self._fail(target, event.error)
         return moved
+
+    def _tries_again(self, target: ModelState, event: LoadFailed) -> bool:
+        """Have *target* loaded once more where that may work: with more memory, or a machine."""
+        most = RETRIES if event.unplaced else int(event.lacked)
+        if not target.wanted or target.retries >= most:
+            return False
+        self._state.note_retry(target)
+        answer = self._state.plan(target)
+        return event.lacked or (isinstance(answer, Plan) and bool(answer.victims))
 
     def aborted(self, event: LoadCancelled) -> list[ModelState]:
         """Leave the waiters in the queue: their model is loaded again in its turn."""

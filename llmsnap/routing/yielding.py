@@ -13,6 +13,7 @@ from llmsnap.models import State
 from llmsnap.routing.entries import ModelState
 from llmsnap.routing.memory import Device, Memory, Need, reload_cost
 from llmsnap.routing.messages import Yielded
+from llmsnap.routing.pools import budget_in
 from llmsnap.routing.residency import Action, ModelFacts
 from llmsnap.routing.state import SchedulerState
 
@@ -131,8 +132,8 @@ class Yields:
     def look(self, _key: int | str = 0) -> None:
         """Let a model leave if one has to, and look again as long as one may have to."""
         state = self._state
-        memory = state.residency
-        if not state.options.yields or not isinstance(memory, Memory) or state.shutting_down:
+        memory = budget_in(state.residency)
+        if not state.options.yields or memory is None or state.shutting_down:
             return
         if not may_help(memory, state.models):
             return

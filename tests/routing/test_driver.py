@@ -13,6 +13,7 @@ from llmsnap.errors import (
     LlmsnapError,
     LoadAborted,
     ModelLeft,
+    NoCapacity,
     NotReady,
     OutOfMemory,
     SleepFailed,
@@ -26,7 +27,8 @@ from llmsnap.routing import messages as msg
 from llmsnap.routing.driver import ActiveSwap, Driver, Lease, Ticket
 from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import StartSwap, SwapOutcome, change_of
-from llmsnap.routing.residency import LoadKind
+from llmsnap.routing.pools import Pool, Pooled
+from llmsnap.routing.residency import Groups, LoadKind
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.tasks import TaskGroup
 from tests.fakes.process import FakeProcess
@@ -260,6 +262,20 @@ def test_a_load_that_ran_out_of_memory_is_tried_twice_and_says_what_was_free(ben
     bench.processes["a"].fail_load = OutOfMemory("a: out of memory")
     with pytest.raises(LlmsnapError, match=r"8\.0 GiB on gpu0, where 16\.0 GiB was free"):
         bench.acquire("a")
+    assert bench.processes["a"].loads == 2
+
+
+def test_a_load_that_found_no_machine_is_tried_again_once_another_model_has_left(
+    bench: Bench,
+) -> None:
+    pool = Pool("farm", (Need("a"), Need("b")))
+    bench.driver.reconfigure(msg.ResidencyChanged(Pooled(Groups(), [pool])))
+    bench.acquire("b").close()
+    bench.processes["a"].fail_load = NoCapacity("a: no machine of farm was free", 5.0)
+    with pytest.raises(LlmsnapError, match="no machine of farm was free") as caught:
+        bench.acquire("a")
+    assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
+    assert bench.processes["b"].state is State.STOPPED
     assert bench.processes["a"].loads == 2
 
 

@@ -53,6 +53,7 @@ class Facts:
     uses: float = 0.0
     priority: int = 0
     left_s: float = 5.0
+    retries: int = 0
 
     def measured_s(self, move: LoadKind | Action) -> float | None:
         return self.wake_s if move is LoadKind.WAKE else self.start_s

@@ -10,7 +10,9 @@ from llmsnap.errors import StartFailed
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.matrix import Matrix
+from llmsnap.routing.memory import Need
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
+from llmsnap.routing.pools import Pool, Pooled
 from llmsnap.routing.recording import (
     EVENT_TYPES,
     DecisionRecorder,
@@ -53,6 +55,7 @@ EVENTS: list[msg.Event] = [
         frozenset("c"),
     ),
     msg.ResidencyChanged(Groups([group("g", "a b")])),
+    msg.ResidencyChanged(Pooled(Groups(), [Pool("farm", (Need("a", labels=("zone=1",)),))])),
     msg.Shutdown(10.0),
     msg.Tick(),
 ]
@@ -60,6 +63,7 @@ EVENTS: list[msg.Event] = [
 FAILURES: list[msg.Event] = [
     msg.Idled(3, "a", State.STOPPED, 0.25, StartFailed("a: no sleep")),
     msg.LoadFailed(3, "a", StartFailed("a: exited with code 1"), State.ASLEEP),
+    msg.LoadFailed(3, "a", StartFailed("a: no machine was free"), unplaced=True),
     msg.CheckFailed("a", StartFailed("a: no such file")),
     msg.Exited(3, "a", RuntimeError("gone")),
 ]

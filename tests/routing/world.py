@@ -19,6 +19,7 @@ from llmsnap.routing.lacks import grown
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import ModelRules, SchedulerOptions, SwapRecord
+from llmsnap.routing.pools import here_of
 from llmsnap.routing.residency import (
     Action,
     Answer,
@@ -33,6 +34,7 @@ from llmsnap.routing.residency import (
 from llmsnap.routing.scheduler import Scheduler
 
 BOOM = RuntimeError("exited with code 1")
+FULL = RuntimeError("no machine was free")
 HELD = "gpu0 has 1.0 GiB free of 2.0 GiB"
 
 
@@ -147,6 +149,7 @@ class World:
         self.shutdown_done = False
         self.wake_at: float | None = None
         self.on_swap: Callable[[msg.StartSwap], None] | None = None
+        self.finds_machine: Callable[[str], bool] = lambda _: True
         self._swaps: dict[int, Swap] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count(1)
@@ -522,6 +525,7 @@ class World:
         """The models beside which *target* must not be loaded; the devices, for a memory budget."""
         if isinstance(residency, Crowded):
             residency = residency.residency
+        residency = here_of(residency)
         if not isinstance(residency, Memory):
             return forbidden(residency, target, present)
         devices = {name: each.device for name, each in self.scheduler._state.models.items()}
@@ -546,6 +550,11 @@ class World:
             return
         model = self.models[swap.start.target]
         work = swap.start.work
+        if not wakes and not self.finds_machine(model.model_id):
+            model.state = State.STOPPED
+            model.takes_room = False
+            self._end(swap, msg.LoadFailed(work, model.model_id, FULL, unplaced=True))
+            return
         if model.failures or model.lacks:
             lacked = model.lacks > 0
             model.failures, model.lacks = max(0, model.failures - 1), max(0, model.lacks - 1)
