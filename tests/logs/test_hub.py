@@ -139,10 +139,6 @@ def stdout():
     return FakeStdout()
 
 
-def hub_with(stdout, **settings) -> LogHub:
-    return LogHub(stdout=stdout, **settings)
-
-
 @parity(
     "Newer keys",
     "`logToStdout`: `proxy`, `http`, `upstream`, `both`, `none`, and lists",
@@ -160,7 +156,7 @@ def hub_with(stdout, **settings) -> LogHub:
     ],
 )
 def test_the_setting_decides_what_reaches_stdout_and_nothing_else(stdout, to_stdout, expected):
-    hub = hub_with(stdout, to_stdout=to_stdout)
+    hub = LogHub(stdout=stdout, to_stdout=to_stdout)
     hub.proxy.write(b"[INFO] hello\n")
     hub.write_entries(b"GET /\n")
     hub.model("llama").feed(b"loading\n")
@@ -172,7 +168,7 @@ def test_the_setting_decides_what_reaches_stdout_and_nothing_else(stdout, to_std
 
 
 def test_models_meet_in_the_upstream_log_by_lines(stdout):
-    hub = hub_with(stdout)
+    hub = LogHub(stdout=stdout)
     hub.model("a").feed(b"loading 10 %")
     hub.model("b").feed(b"ready\n")
     hub.model("a").feed(b"loading 99 %\n")
@@ -181,7 +177,7 @@ def test_models_meet_in_the_upstream_log_by_lines(stdout):
 
 
 def test_a_stopped_models_history_stays_until_its_next_start(stdout):
-    hub = hub_with(stdout)
+    hub = LogHub(stdout=stdout)
     hub.model("llama").feed(b"bye\n")
     assert hub.model("llama").stream.snapshot() == b"bye\n"
     hub.model("llama").restart()
@@ -190,7 +186,7 @@ def test_a_stopped_models_history_stays_until_its_next_start(stdout):
 
 
 def test_a_forgotten_model_ends_its_readers(stdout):
-    hub = hub_with(stdout)
+    hub = LogHub(stdout=stdout)
     _, reader = hub.model("llama").stream.subscribe()
     hub.forget("llama")
     hub.forget("llama")
@@ -199,7 +195,7 @@ def test_a_forgotten_model_ends_its_readers(stdout):
 
 
 def test_new_settings_apply_to_what_is_there_and_what_comes(stdout):
-    hub = hub_with(stdout, to_stdout=[])
+    hub = LogHub(stdout=stdout, to_stdout=[])
     hub.model("llama").feed(b"0123456789\n")
     hub.configure(to_stdout=["upstream"], capacity=4)
     hub.model("llama").feed(b"ab\n")
@@ -210,7 +206,7 @@ def test_new_settings_apply_to_what_is_there_and_what_comes(stdout):
 
 
 def test_dropped_bytes_are_told_per_model(stdout):
-    hub = hub_with(stdout)
+    hub = LogHub(stdout=stdout)
     hub.model("llama").feed(b"x" * 5_000_000)
     hub.model("qwen").feed(b"fine\n")
     hub.model("llama").close()
@@ -219,10 +215,12 @@ def test_dropped_bytes_are_told_per_model(stdout):
 
 
 def test_closing_ends_all_readers_and_stdout(stdout):
-    hub = hub_with(stdout)
+    hub = LogHub(stdout=stdout)
     hub.open()
     streams = [hub.proxy, hub.upstream, hub.combined, hub.model("llama").stream]
     readers = [stream.subscribe()[1] for stream in streams]
+    hub.proxy.write(b"history\n")
     hub.close()
     assert all(reader.closed for reader in readers)
+    assert hub.proxy.snapshot() == b"history\n"
     assert (stdout.opened, stdout.closed) == (True, True)
