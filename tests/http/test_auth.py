@@ -30,11 +30,8 @@ RING = Keyring([Entry("key1", "one"), Entry("pa:ss", "two"), Entry("schlüssel",
     ("authorization", "x_api_key", "name"),
     [
         ("Bearer key1", None, "one"),
-        ("bearer key1", None, "one"),
         ("BEARER  key1 ", None, "one"),
         (None, "key1", "one"),
-        ("Bearer key1", "key1", "one"),
-        (basic("anyone:key1"), None, "one"),
         (basic(":key1"), None, "one"),
         (basic("user:pa:ss"), None, "two"),
         (basic("u:key1").replace("Basic", "bAsIc"), None, "one"),
@@ -45,16 +42,13 @@ RING = Keyring([Entry("key1", "one"), Entry("pa:ss", "two"), Entry("schlüssel",
         (basic("user:"), "key1", "one"),
         (basic("nocolon"), "key1", "one"),
         ("Digest abc", "key1", "one"),
-        ("Bearer ", "key1", "one"),
         ("Bearer", "key1", "one"),
         ("", "key1", "one"),
         # A wrong one does not hide the right one, and the first right one counts.
         ("Bearer wrong", "key1", "one"),
         (basic("u:wrong"), "key1", "one"),
-        ("Bearer key1", "wrong", "one"),
         ("Bearer key1", "pa:ss", "one"),
         ("Bearer wrong", "wrong", None),
-        (None, "wrong", None),
         (None, None, None),
         ("", "", None),
         ("key1", None, None),
@@ -69,26 +63,14 @@ def test_who_a_request_comes_from(
 ) -> None:
     key = RING.authenticate(authorization, x_api_key)
     assert (key and key.name) == name
+    assert Keyring().authenticate(authorization, x_api_key) is ANYBODY
 
 
-def test_a_server_without_keys_is_open_to_anybody() -> None:
-    assert Keyring().open
-    assert Keyring().authenticate(None, None) is ANYBODY
-    assert Keyring().authenticate("Bearer x", "y") is ANYBODY
-
-
-def test_a_blank_key_neither_matches_nor_opens_the_door() -> None:
-    ring = Keyring([Entry("")])
-    assert not ring.open
-    assert ring.authenticate(None, None) is None
-    assert ring.authenticate("Bearer ", "") is None
-
-
-def test_a_key_twice_is_the_first_of_them() -> None:
-    ring = Keyring([Entry("k", "first"), Entry("k", "second")])
-    found = ring.authenticate("Bearer k", None)
-    assert found is not None
-    assert found.name == "first"
+def test_a_blank_key_opens_no_door_and_of_two_the_first_counts() -> None:
+    ring = Keyring([Entry(""), Entry("k", "first"), Entry("k", "second")])
+    assert ring.authenticate(None, None) is ring.authenticate("Bearer ", "") is None
+    assert ring.authenticate("Bearer k", None).name == "first"
+    assert [Keyring().open, Keyring([Entry("")]).open] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +78,6 @@ def test_a_key_twice_is_the_first_of_them() -> None:
     [
         (None, "anything", True),
         ((), "anything", False),
-        (("llama",), "llama", True),
         (("llama",), "llama2", False),
         (("llama*",), "llama2", True),
         (("author/*", "x?"), "author/m/q4", True),
@@ -104,11 +85,8 @@ def test_a_key_twice_is_the_first_of_them() -> None:
         (("Llama",), "llama", False),
     ],
 )
-def test_a_key_with_models_uses_only_those(
-    globs: tuple[str, ...] | None, model: str, may: bool
-) -> None:
+def test_a_key_with_models_uses_only_those(globs, model: str, may: bool) -> None:
     key = Keyring([Entry("k", models=globs)]).authenticate("Bearer k", None)
-    assert key is not None
     assert key.may_use(model) is may
 
 
@@ -131,7 +109,6 @@ def test_which_rights_a_key_has(admin, upstream, models, reaches: bool, scoped: 
 
 def test_nothing_shows_a_key() -> None:
     assert repr(RING) == "<Keyring 3 keys>"
-    assert repr(Keyring()) == "<Keyring open>"
     assert "key1" not in repr(RING.authenticate("Bearer key1", None))
     assert "key1" not in repr(vars(RING))
 

@@ -33,14 +33,10 @@ def test_a_preflight_gets_the_headers_it_asks_for_or_the_usual(asked, allowed) -
 @pytest.mark.parametrize(
     ("asked", "clean"),
     [
-        ("", ""),
         ("   ", ""),
-        ("\tContent-Type\t,\tAccept\t", "Content-Type, Accept"),
-        ("auth\n", "auth"),
+        ("\tContent-Type\t,\tAccept\n", "Content-Type, Accept"),
         ("x\x00y, ok", "ok"),
-        ("a,,b", "a, b"),
-        (",a,b,", "a, b"),
-        ("X-MiXeD", "X-MiXeD"),
+        (",a,,b,", "a, b"),
         ("a b, c", "c"),
         ("a\r\nSet-Cookie: x", ""),
         ("!#$%&'*+-.^_`|~09az", "!#$%&'*+-.^_`|~09az"),
@@ -51,32 +47,11 @@ def test_only_header_names_are_echoed(asked: str, clean: str) -> None:
     assert sanitize(asked) == clean
 
 
-SHARED = [
-    "/v1/chat/completions",
-    "/v/chat/completions",
-    "/v1/messages",
-    "/v1/audio/transcriptions",
-    "/v1/audio/voices",
-    "/completion",
-    "/v1/models",
-    "/models",
-    "/health",
-]
-GUARDED = [
-    "/api/events",
-    "/api/captures/1",
-    "/logs",
-    "/logs/stream",
-    "/running",
-    "/unload",
-    "/metrics",
-    "/upstream/llama/v1/chat/completions",
-    "/ui/",
-    "/",
-]
+SHARED = "/v1/chat/completions /v/chat/completions /v1/messages /v1/audio/voices /models /health"
+GUARDED = "/api/events /logs /logs/stream /running /unload /metrics /upstream/m/v1/models /ui/ /"
 
 
-@pytest.mark.parametrize("path", SHARED)
+@pytest.mark.parametrize("path", SHARED.split())
 def test_any_page_may_read_what_models_answer(path: str) -> None:
     assert allow_origin(path, PAGE) == [
         ("Access-Control-Allow-Origin", PAGE),
@@ -85,7 +60,7 @@ def test_any_page_may_read_what_models_answer(path: str) -> None:
     assert allow_origin(path, "") == []
 
 
-@pytest.mark.parametrize("path", GUARDED)
+@pytest.mark.parametrize("path", GUARDED.split())
 def test_no_page_may_read_the_rest_unless_its_origin_is_listed(path: str) -> None:
     assert allow_origin(path, PAGE, ["https://other.example"]) == []
     assert allow_origin(path, PAGE, [PAGE])
@@ -101,50 +76,24 @@ def test_the_upstreams_own_origin_header_wins() -> None:
     assert with_origin(theirs, []) == theirs
 
 
-@pytest.mark.parametrize(
-    ("origin", "private"),
-    [
-        ("http://localhost:3000", True),
-        ("https://app.localhost", True),
-        ("http://127.0.0.1:3000", True),
-        ("http://127.9.9.9", True),
-        ("http://[::1]:3000", True),
-        ("http://10.1.2.3", True),
-        ("http://172.31.0.1", True),
-        ("http://192.168.1.9:3000", True),
-        ("http://169.254.1.1", True),
-        ("http://100.101.102.103", True),
-        ("http://[fd00::1]", True),
-        ("http://[fe80::1]", True),
-        ("http://[::ffff:10.0.0.1]", True),
-        ("http://nas", True),
-        ("http://nas.local", True),
-        ("http://nas.lan:8000", True),
-        ("https://svc.internal", True),
-        ("http://pc.home.arpa", True),
-        ("chrome-extension://abcdef", True),
-        ("app://obsidian.md", True),
-        ("file://", True),
-        ("null", False),
-        ("", False),
-        ("https://page.example", False),
-        ("http://8.8.8.8", False),
-        ("http://172.32.0.1", False),
-        ("http://[::ffff:8.8.8.8]", False),
-        ("http://[2001:4860::1]", False),
-        ("http://localhost.evil.example", False),
-        ("http://127.0.0.1.evil.example", False),
-        ("http://192.168.1.9.evil.example", False),
-        ("http://nas.local.evil.example", False),
-        ("https://box.tail1234.ts.net", False),
-        ("http://", False),
-        ("http://[::1", False),
-        ("localhost:3000", False),
-        ("javascript:alert(1)", False),
-    ],
-)
-def test_which_origins_no_strangers_web_site_can_have(origin: str, private: bool) -> None:
-    assert is_private(origin) is private
+PRIVATE = """
+    http://localhost:3000 https://app.localhost http://127.0.0.1:3000 http://127.9.9.9
+    http://[::1]:3000 http://10.1.2.3 http://172.31.0.1 http://192.168.1.9:3000 http://169.254.1.1
+    http://100.101.102.103 http://[fd00::1] http://[fe80::1] http://[::ffff:10.0.0.1]
+    http://nas http://nas.local http://nas.lan:8000 https://svc.internal http://pc.home.arpa
+    chrome-extension://abcdef app://obsidian.md file://
+"""
+PUBLIC = """
+    null https://page.example http://8.8.8.8 http://172.32.0.1 http://[::ffff:8.8.8.8]
+    http://[2001:4860::1] http://localhost.evil.example http://127.0.0.1.evil.example
+    http://nas.local.evil.example https://box.tail1234.ts.net http:// http://[::1 localhost:3000
+    javascript:alert(1)
+"""
+
+
+def test_which_origins_no_strangers_web_site_can_have() -> None:
+    assert [origin for origin in PRIVATE.split() if not is_private(origin)] == []
+    assert [origin for origin in ["", *PUBLIC.split()] if is_private(origin)] == []
 
 
 @pytest.mark.parametrize(
@@ -152,7 +101,6 @@ def test_which_origins_no_strangers_web_site_can_have(origin: str, private: bool
     [
         ("http://h/upstream/a/", "a/"),
         ("http://h/upstream/a%2Fb/x?y=/upstream/c/#/upstream/d", "a%2Fb/x"),
-        ("http://h/upstream//a/x", "a/x"),
         ("http://h/llm/upstream/a/upstream/b/", "a/upstream/b/"),
         ("http://h/comfyui/", "comfyui_auto/"),
         ("http://h/llm/comfyui/api/x", "comfyui_auto/api/x"),
@@ -174,9 +122,7 @@ def test_which_model_a_page_belongs_to(referer: str, page: str) -> None:
     [
         ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/126.0 Safari/537.36", True),
         ("Mozilla/5.0 (Windows NT; en-US) WindowsPowerShell/5.1.19041.1", False),
-        ("Mozilla/5.0 (Linux; Ubuntu; en-US) PowerShell/7.4.1", False),
         ("curl/8.8.0", False),
-        ("node", False),
         ("python-requests/2.32 Mozilla/5.0", False),
         ("", False),
     ],

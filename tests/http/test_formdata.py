@@ -49,13 +49,10 @@ def parsed(body: bytes, size: int = 1000) -> Parts:
             [(b"", b"x\r\n--XXY\r\n--XX -\r\n--XX-x")],
         ),
         (b"--XX\r\n\r\n--XXY\n--XXY\r--XXY\r\n--XX--", [(b"", b"--XXY\n--XXY\r--XXY")]),
-        (b"--XX\r\n\r\nx--XX\r\nx--XX--\r\n--XX--", [(b"", b"x--XX\r\nx--XX--")]),
-        (b"--XX\r\n\r\n --XX--\0--XX\n\r\n--XX--", [(b"", b" --XX--\0--XX\n")]),
         (
             b"--XX\r\nA: 1\r\n\tb\r\n c\r\nB:\r\n\r\nx\r\n--XX--",
             [(b"A: 1\r\n\tb\r\n c\r\nB:\r\n", b"x")],
         ),
-        (b"--XX\r\n\r\n\r\n\r\n--X\r\n--\r\n\r\n--XX--", [(b"", b"\r\n\r\n--X\r\n--\r\n")]),
     ],
 )
 def test_parts_are_found_however_the_body_is_cut(body: bytes, parts: Parts) -> None:
@@ -63,21 +60,11 @@ def test_parts_are_found_however_the_body_is_cut(body: bytes, parts: Parts) -> N
         assert parsed(body, size) == parts, size
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"x",
-        b"--XX",
-        b"--XX-",
-        b"--XX\r\nA: 1\r\n",
-        b"--XX\r\n\r\nx",
-        b"--XX\r\n\r\nx\r\n--XX\r\n",
-    ],
-)
-def test_a_body_that_stops_short_is_no_form(body: bytes) -> None:
-    with pytest.raises(FormProblem, match="ends before"):
-        parsed(body)
+def test_a_body_that_stops_short_is_no_form() -> None:
+    body = b"x--XX\r\nA: 1\r\n\r\nx\r\n--XX--"
+    for end in range(len(body)):
+        with pytest.raises(FormProblem, match="ends before"):
+            parsed(body[:end])
 
 
 @pytest.mark.parametrize("size", [1, 100])
@@ -104,17 +91,13 @@ INNER = b"Content-Disposition: form-data; name=model\r\n\r\nother"
     "data",
     [
         *(b"x" + line_end + b"--XX\r\n" + INNER for line_end in (b"\n", b"\r", b"\n\r", b"\r\r")),
-        b"x\n--XX--",
         b"x\r--XX--\r\n",
         b"x\n--XX \t\r\n" + INNER,
         b"x\n--XX\n" + INNER,
         b"x\r\n--XX\n" + INNER,
         b"x\r\n--XX\r" + INNER,
-        b"x\r\n--XX \n" + INNER,
         b"x\r\n--XX\v\r\n" + INNER,
         b"x\r\n--XX" + b" " * 100 + b"\r\n" + INNER,
-        b"--XX\r\n" + INNER,
-        b"--XX--",
         b"--XX\n" + INNER,
     ],
 )
@@ -130,7 +113,6 @@ def test_what_lenient_parsers_take_for_a_delimiter_is_refused(data: bytes) -> No
     "head",
     [
         b"A: 1\nB: 2\r\n",
-        b"A: 1\n\nx\r\n",
         b"A: 1\rB: 2\r\n",
         b"A: 1\r\r\n",
         b"A: \0\r\n",

@@ -34,10 +34,7 @@ def test_the_environ_holds_the_clients_headers_and_much_else() -> None:
         ("X-Api-Key", "k"),
         ("X-Empty", ""),
     ]
-
-
-def test_a_body_header_that_is_empty_was_not_sent() -> None:
-    assert from_environ({"CONTENT_TYPE": "", "CONTENT_LENGTH": ""}) == []
+    assert from_environ({"CONTENT_TYPE": "", "CONTENT_LENGTH": ""}) == [], "they were not sent"
 
 
 def test_names_nobody_uses_twice_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,30 +66,16 @@ def test_long_lists_of_encodings_are_not_remembered() -> None:
         assert headers._known_readable.cache_info().currsize == kept
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Connection",
-        "Keep-Alive",
-        "Proxy-Authenticate",
-        "Proxy-Authorization",
-        "Proxy-Connection",
-        "TE",
-        "Trailer",
-        "Transfer-Encoding",
-        "Upgrade",
-    ],
-)
-def test_hop_by_hop_headers_pass_neither_way(name: str) -> None:
-    sent = [(name, "x"), ("User-Agent", "curl")]
-    assert request_headers(sent, KEEP_ALL) == [("User-Agent", "curl")]
-    assert response_headers([(name, "x"), ("Server", "s")]) == [("Server", "s")]
+HOP_BY_HOP = """
+    Connection Keep-Alive Proxy-Authenticate Proxy-Authorization Proxy-Connection TE Trailer
+    Transfer-Encoding Upgrade
+"""
 
 
-def test_what_connection_names_goes_with_it() -> None:
-    sent = [("Connection", "close, X-Hop"), ("X-Hop", "1"), ("X-Stays", "2")]
-    assert request_headers(sent, KEEP_ALL) == [("X-Stays", "2")]
-    assert response_headers(sent) == [("X-Stays", "2")]
+def test_hop_by_hop_headers_and_what_connection_names_pass_neither_way() -> None:
+    sent = [*((name, "x") for name in HOP_BY_HOP.split()), ("X-Stays", "2")]
+    sent += [("Connection", "close, X-Hop"), ("X-Hop", "1")]
+    assert request_headers(sent, KEEP_ALL) == response_headers(sent) == [("X-Stays", "2")]
 
 
 def test_connection_cannot_take_the_host_or_our_own_headers_away() -> None:
@@ -184,22 +167,15 @@ def test_answers_are_asked_for_in_encodings_we_can_read_along(sent: str, asked: 
     assert request_headers([], rule) == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Clear-Site-Data",
-        "strict-transport-security",
-        "Service-Worker-Allowed",
-        "Alt-Svc",
-        "NEL",
-        "Report-To",
-        "Expect-CT",
-        "Public-Key-Pins",
-    ],
-)
-def test_an_upstream_settles_nothing_for_our_whole_origin(name: str) -> None:
-    answer = [("Content-Type", "text/html"), (name, "x"), ("Server", "s")]
-    assert response_headers(answer) == [answer[0], answer[2]]
+FOR_ALL = """
+    Clear-Site-Data strict-transport-security Service-Worker-Allowed Alt-Svc NEL Report-To Expect-CT
+    Public-Key-Pins
+"""
+
+
+def test_an_upstream_settles_nothing_for_our_whole_origin() -> None:
+    answer = [("Content-Type", "text/html"), *((name, "x") for name in FOR_ALL.split())]
+    assert response_headers(answer) == answer[:1]
 
 
 def test_what_is_no_page_runs_nothing_and_is_taken_for_what_it_says() -> None:
@@ -231,7 +207,6 @@ def test_event_streams_are_not_to_be_buffered(kind: str) -> None:
         ("http://127.0.0.1:9000", "/upstream/llama/"),
         ("page", "page"),
         ("", ""),
-        ("?q=1", "?q=1"),
         ("https://example.org/a", "https://example.org/a"),
         ("//example.org/a", "//example.org/a"),
         ("http://[broken/", "http://[broken/"),
@@ -244,14 +219,10 @@ def test_redirects_stay_below_the_upstreams_prefix(location: str, seen: str) -> 
 
 @pytest.mark.parametrize(
     ("location", "seen"),
-    [
-        ("/base/x", "/upstream/m/x"),
-        ("/base", "/upstream/m/"),
-        ("/basement", "/upstream/m/basement"),
-    ],
+    [("/base/x", "x"), ("/base", ""), ("/basement", "basement")],
 )
 def test_the_upstreams_base_path_is_not_shown(location: str, seen: str) -> None:
-    assert below_prefix(location, "/upstream/m/", "http://h/base/") == seen
+    assert below_prefix(location, "/upstream/m/", "http://h/base/") == f"/upstream/m/{seen}"
 
 
 PAGE = [
@@ -275,13 +246,8 @@ def test_another_host_learns_nothing_of_the_page_that_asks(upgrade: bool) -> Non
     assert sorted(ours) == sorted([*PAGE[2:], *kept, ("Cookie", "session=1; more=1")])
 
 
-@pytest.mark.parametrize(
-    ("cookies", "passed"),
-    [
-        ("a=1; llmsnap-session-8080=x; b=2", [("Cookie", "a=1; b=2")]),
-        ("llmsnap-session=x;llmsnap-session-1=y", []),
-        ("a=llmsnap-session", [("Cookie", "a=llmsnap-session")]),
-    ],
-)
-def test_no_server_of_a_model_receives_a_session(cookies: str, passed: list) -> None:
-    assert request_headers([("Cookie", cookies)], RequestRule()) == passed
+def test_no_server_of_a_model_receives_a_session() -> None:
+    mixed = [("Cookie", "a=1; llmsnap-session-8080=x; b=llmsnap-session")]
+    assert request_headers(mixed, RequestRule()) == [("Cookie", "a=1; b=llmsnap-session")]
+    ours = [("Cookie", "llmsnap-session=x;llmsnap-session-1=y")]
+    assert request_headers(ours, RequestRule()) == []

@@ -11,69 +11,31 @@ RULE = HostRule(
 )
 
 
+LOCAL = """
+    localhost LOCALHOST:8080 app.localhost llmsnap:8080 127.0.0.1 192.168.1.5:8080 8.8.8.8 [::1]
+    [fe80::1%eth0]:8080 nas.local svc.internal:80 pc.lan pc.home.arpa box.tail1234.ts.net
+    llm.team-a.svc:8080 llm.team-a.svc.cluster.local nas.local. box.corp.example:1 listen.name
+    ai.example.org AI.Example.Org.:443 a.b.intern.example
+"""
+FOREIGN = """
+    evil.example:8080 localhost.evil.example 127.0.0.1.evil.example 127.1 intern.example
+    notlocal.lanx llm.team-a svc.evil.example . evil.example/x user@localhost localhost:80:80
+    localhost:port [::1
+"""
+
+
 @parity(
     "Files and deployments",
     "any `Host` header, such as `name.namespace.svc`",
     "without keys: names of private networks, `.svc` among them; `allowedHosts` adds others",
 )
-@pytest.mark.parametrize(
-    "host",
-    [
-        "",
-        "localhost",
-        "localhost:8080",
-        "LOCALHOST:8080",
-        "app.localhost",
-        "llmsnap",
-        "llmsnap:8080",
-        "127.0.0.1",
-        "192.168.1.5:8080",
-        "8.8.8.8",
-        "[::1]",
-        "[::1]:8080",
-        "[fe80::1%eth0]:8080",
-        "nas.local",
-        "svc.internal:80",
-        "pc.lan",
-        "pc.home.arpa",
-        "box.tail1234.ts.net",
-        "llm.team-a.svc:8080",
-        "llm.team-a.svc.cluster.local",
-        "nas.local.",
-        "box.corp.example:1",
-        "listen.name",
-        "ai.example.org",
-        "AI.Example.Org.:443",
-        "a.b.intern.example",
-    ],
-)
+@pytest.mark.parametrize("host", ["", *LOCAL.split()])
 def test_names_no_stranger_can_own_are_answered(host: str) -> None:
     assert RULE.allows(host)
     RULE.check(host)
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "evil.example",
-        "evil.example:8080",
-        "local.evil.example",
-        "localhost.evil.example",
-        "127.0.0.1.evil.example",
-        "127.1",
-        "intern.example",
-        "notlocal.lanx",
-        "llm.team-a",
-        "svc.evil.example",
-        ".",
-        "a b",
-        "evil.example/x",
-        "user@localhost",
-        "localhost:80:80",
-        "localhost:port",
-        "[::1",
-    ],
-)
+@pytest.mark.parametrize("host", ["a b", *FOREIGN.split()])
 def test_other_names_are_not(host: str) -> None:
     assert not RULE.allows(host)
 
@@ -85,11 +47,6 @@ def test_a_refusal_says_what_to_configure() -> None:
     assert refused.value.status == 421
 
 
-def test_a_star_switches_the_rule_off() -> None:
-    assert HostRule(["*"]).allows("evil.example")
-    assert HostRule(["*"]).allows("a b")
-
-
 @pytest.mark.parametrize(
     ("host", "name"), [("A.b.:1", "a.b"), ("[::1]:8080", "::1"), ("x:", "x"), (" x", ""), ("", "")]
 )
@@ -97,8 +54,12 @@ def test_the_name_in_a_host_header(host: str, name: str) -> None:
     assert host_name(host) == name
 
 
-@pytest.mark.parametrize("rule", [HostRule(), HostRule(allowed=["*"])])
+CLOSED = HostRule()
+
+
+@pytest.mark.parametrize("rule", [CLOSED, HostRule(allowed=["*"])])
 def test_hosts_longer_than_names_can_be_are_not_remembered(rule: HostRule) -> None:
+    assert rule.allows("a b") is rule.allows("evil.example") is (rule is not CLOSED)
     rule.check("h" * 255 + ":65535")
     assert len(rule._allowed) == 1
     long = "h" * 60_000

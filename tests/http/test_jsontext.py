@@ -58,10 +58,10 @@ def test_no_message_of_the_fast_reader_is_read(
     [
         rb'"\ud83d"',
         rb'"cut \ud83d here"',
-        rb'"\udc00"',
         rb'"\ud83d\ud83d\ude00"',
         rb'["\\\ud83d"]',
         rb'"\uD83D\n"',
+        rb'"\ud83d\ude00 \\ud83d \\\\ud83d"',
     ],
 )
 def test_half_an_emoji_is_legal_and_keeps_its_place(value: bytes) -> None:
@@ -69,11 +69,6 @@ def test_half_an_emoji_is_legal_and_keeps_its_place(value: bytes) -> None:
     found = json_members(text)
     assert [name for name, _ in found] == ["a", "b"]
     assert splice_json(text, found, {"b": b"2"})[0] == b'{"a":' + value + b',"b":2}'
-
-
-def test_broken_pairs_stay_as_they_are() -> None:
-    text = rb'{"a":"\ud83d\ude00 \\ud83d \\\\ud83d","b":"\ud83d"}'
-    assert pairs(text) == [("a", rb'"\ud83d\ude00 \\ud83d \\\\ud83d"'), ("b", rb'"\ud83d"')]
 
 
 def test_elements_with_half_an_emoji_can_be_edited() -> None:
@@ -97,7 +92,6 @@ def test_values_are_written_compactly(value: Any, text: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "edits", "expected"),
     [
-        (b'{"a":1,"b":2}', {}, b'{"a":1,"b":2}'),
         (b'{ "a": 1 , "b": 2 }', {"a": b"9"}, b'{ "a": 9 , "b": 2 }'),
         (b'{ "a": 1 , "b": 2 }', {"a": None}, b'{ "b": 2 }'),
         (b'{ "a": 1 , "b": 2 }', {"b": None}, b'{ "a": 1 }'),
@@ -106,7 +100,6 @@ def test_values_are_written_compactly(value: Any, text: bytes) -> None:
         (b" { } ", {"a": b"1"}, b' {"a":1} '),
         (b'{"a":1}', {"b": b"2", "c": None}, b'{"a":1,"b":2}'),
         (b'{"a":1,"b":2,"a":3}', {"a": b"9"}, b'{"a":9,"b":2}'),
-        (b'{"a":1,"b":2,"a":3}', {"a": None}, b'{"b":2}'),
         (b'{"\\u0061":1}', {"a": b"2"}, b'{"\\u0061":2}'),
         (b'{"a\\"}":"}{","b":[1]}', {"b": b"2"}, b'{"a\\"}":"}{","b":2}'),
     ],
@@ -125,7 +118,6 @@ def test_members_of_another_text_are_noticed() -> None:
 @pytest.mark.parametrize(
     ("path", "pieces"),
     [
-        ("a", ["a"]),
         ("a.b.0", ["a", "b", "0"]),
         (r"a\.b.c", ["a.b", "c"]),
         (r"a\\.b", ["a\\", "b"]),
@@ -138,14 +130,9 @@ def test_a_path_is_cut_at_its_dots(path: str, pieces: list[str]) -> None:
     assert split_path(path) == pieces
 
 
-@pytest.mark.parametrize("path", ["a", "a.b", "arr.-1", r"a\*b", r"a\.b", "a-b_c:d"])
-def test_plain_paths_are_fine(path: str) -> None:
-    assert path_problem(path) == ""
-
-
-@pytest.mark.parametrize("path", ["a*", "a?b", "#", "a|b", "@this", "", "a..b", ".a", "a."])
-def test_patterns_and_blanks_are_no_paths(path: str) -> None:
-    assert path_problem(path)
+def test_patterns_and_blanks_are_no_paths() -> None:
+    assert all(map(path_problem, ["a*", "a?b", "#", "a|b", "@this", "", "a..b", ".a", "a."]))
+    assert not any(map(path_problem, ["a", "a.b", "arr.-1", r"a\*b", r"a\.b", "a-b_c:d"]))
 
 
 @pytest.mark.parametrize(
@@ -167,11 +154,9 @@ def test_deleting_along_a_path(text: bytes, path: str, expected: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        (b'{"x":1}', "y"),
         (b'{"x":1}', "x.y"),
         (b'{"x":{"y":1}}', "x.z"),
         (b"[1]", "1"),
-        (b"[1]", "x"),
         (b"[1]", "00"),
         (b"[]", "-1"),
         (b'"scalar"', "x"),
