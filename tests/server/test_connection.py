@@ -5,7 +5,6 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from llmsnap.errors import BadRequest
 from llmsnap.proxy.disconnect import EpollWatch
 from llmsnap.server.connection import SOCKET, TAKE_OVER, ConnectionReader, DisconnectWatcher
 from llmsnap.server.deadlines import ConnectionLimits, Deadline
@@ -52,36 +51,6 @@ def test_an_address_of_ipv4_looks_like_one_on_a_listener_for_both(serve) -> None
     client = RawClient(("127.0.0.1", serving.address[1]))
     assert client.ask(request()).body == b"127.0.0.1"
     client.close()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "Content-Length: 5",
-        "content-length: 5",
-        "CONTENT-LENGTH: 5",
-        "Content-length: 5",
-        "cOnTeNt-LeNgTh: 5",
-        "Content-Length:5",
-        "Content-Length:\t5",
-        "Content-Length:  5",
-        "Content-Length: 5 ",
-        "Content-Length: 05",
-    ],
-)
-def test_a_body_is_read_however_its_length_is_spelled_and_however_often_it_came(
-    serve, line
-) -> None:
-    client = serve(echo).connect()
-    for body in (b"hello", b"GET /", b"world"):
-        assert client.ask(request("/", "POST", line, body=body)).body == body
-    assert client.ask(request()).body == b"", "and a head without it has no body"
-
-
-def test_a_length_with_a_tab_behind_it_is_read_right_or_refused(serve) -> None:
-    """Older versions of llhttp refuse it; it is white space (RFC 9110, 5.6.3)."""
-    answer = serve(echo).connect().ask(request("/", "POST", "CONTENT-LENGTH:5\t", body=b"hello"))
-    assert (answer.status, answer.body) == (200, b"hello") or answer.status == 400
 
 
 def test_requests_one_after_another_and_pipelined(serve) -> None:
@@ -160,10 +129,7 @@ def test_a_large_one_ends_the_connection_but_the_answer_arrives(serve, sent: byt
     ("bad", "status"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n", 414),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-A: 1\r\n" * 200 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-A: " + b"a" * 100_000, 431),
-        (b"GET / HTTP/1.1\n", 400),
         (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
     ],
 )
@@ -185,14 +151,7 @@ def test_a_bad_head_behind_a_good_request_spoils_only_itself(serve) -> None:
 
 
 def test_a_broken_body_is_a_bad_request_and_the_end(serve) -> None:
-    def app(environ, start_response):
-        try:
-            return echo(environ, start_response)
-        except BadRequest as error:
-            start_response("400 Bad Request", [])
-            return [str(error).encode()]
-
-    client = serve(app).connect()
+    client = serve(answering(echo)).connect()
     answer = client.ask(request("/", "POST", "Transfer-Encoding: chunked", body=b"zz\r\n"))
     assert (answer.status, answer.headers["connection"]) == (400, "close")
     assert b"chunked" in answer.body
@@ -298,12 +257,11 @@ def test_an_unread_body_must_arrive_in_time(serve) -> None:
         request("/", "POST", "Content-Length: 5"),
         request("/", "POST", "Content-Length: 5", body=b"hell"),
         request("/", "POST", "Content-Length: 5", "Expect: 100-continue"),
-        request("/", "POST", "Transfer-Encoding: chunked"),
         request("/", "POST", "Transfer-Encoding: chunked", body=b"5"),
         request("/", "POST", "Transfer-Encoding: chunked", body=b"5\r\nhell"),
         request("/", "POST", "Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\nX: "),
     ],
-    ids=range(7),
+    ids=range(6),
 )
 def test_a_body_that_does_not_go_on_ends_with_408(serve, begun: bytes) -> None:
     client = serve(answering(echo), limits=ConnectionLimits(body_s=0.01)).connect()
@@ -346,13 +304,6 @@ def test_a_body_may_take_its_time(serve) -> None:
     waiting.wait()
     gevent.sleep(0.05)  # longer than the limits, which are for heads
     assert client.ask(b"hello").body == b"hello"
-
-
-def test_a_client_that_leaves_in_the_middle_of_a_head(serve) -> None:
-    client = serve(echo).connect()
-    client.send(b"GET / HT")
-    client.half_close()
-    assert client.rest() == b""
 
 
 # --- taken over ---------------------------------------------------------------------------------

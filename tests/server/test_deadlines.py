@@ -60,25 +60,17 @@ def test_each_has_its_own_time(deadline: Deadline, clock: Clock) -> None:
     assert hung_up(second) == [True]
 
 
-def test_starting_again_restarts_the_time(deadline: Deadline, clock: Clock) -> None:
-    first, second = Waiting(), Waiting()
-    deadline.start(first)
-    deadline.start(second)
+def test_starting_again_restarts_the_time_and_stopping_ends_it(deadline, clock) -> None:
+    first, second, third = Waiting(), Waiting(), Waiting()
+    for one in (first, second, third):
+        deadline.start(one)
     clock.now += 6
     deadline.start(first)
+    deadline.stop(third)
+    deadline.stop(third)
     clock.now += 6
     deadline.hang_up_late()
-    assert hung_up(first, second) == [False, True]
-
-
-def test_a_stopped_connection_is_left_alone(deadline: Deadline, clock: Clock) -> None:
-    one = Waiting()
-    deadline.start(one)
-    deadline.stop(one)
-    deadline.stop(one)
-    clock.now += 60
-    deadline.hang_up_late()
-    assert hung_up(one) == [False]
+    assert hung_up(first, second, third) == [False, True, False]
 
 
 def test_the_timer_hangs_up() -> None:
@@ -196,15 +188,15 @@ def polls() -> Iterator[list[int]]:
 
 @pytest.fixture
 def start(throttle: StartThrottle, polls: list[int]) -> Callable[..., list[gevent.Greenlet]]:
-    """Have greenlets come, who note after how many polls they are in, and then work."""
+    """Have greenlets come, who note after how many polls which of them is in, and then work."""
 
-    def run_all(count: int, into: list[int], then: Callable[[], None]) -> list[gevent.Greenlet]:
-        def run() -> None:
+    def run_all(count: int, into: list, then: Callable[[], None]) -> list[gevent.Greenlet]:
+        def run(number: int) -> None:
             throttle.wait_turn()
-            into.append(polls[0])
+            into.append((polls[0], number))
             then()
 
-        return [gevent.spawn(run) for _ in range(count)]
+        return [gevent.spawn(run, number) for number in range(count)]
 
     return run_all
 
@@ -226,40 +218,23 @@ def test_a_late_request_waits_until_the_sockets_were_polled(
     assert polls[0] > before
 
 
-def test_slow_requests_start_one_per_iteration(start, polls) -> None:
-    seen: list[int] = []
+def test_slow_requests_start_one_per_iteration_and_in_their_order(start) -> None:
+    seen: list[tuple[int, int]] = []
     gevent.joinall(start(6, seen, work), timeout=2)
-    assert len(seen) == 6
-    assert len(set(seen[1:])) == 5, "one in each iteration"
-    assert seen == sorted(seen)
+    assert [number for _, number in seen] == list(range(6))
+    assert len({at for at, _ in seen[1:]}) == 5, "one in each iteration"
 
 
-def test_quick_requests_start_together(start, throttle, polls, monkeypatch) -> None:
+def test_quick_requests_start_together(start, monkeypatch) -> None:
     monkeypatch.setattr(deadlines, "START_BUDGET_S", -1.0)  # all wait
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
     started = start(6, seen, lambda: None)
     gevent.sleep(0)
     assert seen == []
     monkeypatch.setattr(deadlines, "START_BUDGET_S", 60.0)  # and there is time for all
     gevent.joinall(started, timeout=2)
     assert len(seen) == 6
-    assert len(set(seen)) == 1
-
-
-def test_requests_start_in_their_order(throttle: StartThrottle) -> None:
-    order: list[int] = []
-
-    def run(number: int) -> None:
-        throttle.wait_turn()
-        order.append(number)
-        work()
-
-    greenlets = [gevent.Greenlet(run, number) for number in range(8)]
-    for greenlet in greenlets:
-        greenlet.start()
-        gevent.sleep(0)
-    gevent.joinall(greenlets, timeout=2)
-    assert order == list(range(8))
+    assert len({at for at, _ in seen}) == 1
 
 
 def test_sockets_are_served_before_a_waiting_request(throttle: StartThrottle) -> None:

@@ -68,13 +68,6 @@ def test_connections_that_are_served_are_never_closed_for_others(serve) -> None:
     assert second.answer().body == b"ok"
 
 
-def test_silent_connections_go_when_there_are_no_idle_ones(serve) -> None:
-    serving = serve(ok, limits=ConnectionLimits(connections=2))
-    silent = [serving.connect() for _ in range(5)]
-    assert serving.connect().ask(request()).status == 200
-    assert silent[0].rest() == b""
-
-
 def read(environ, start_response):
     environ["wsgi.input"].read()
     return ok(environ, start_response)
@@ -88,9 +81,6 @@ def until(fact) -> None:
 @pytest.mark.parametrize(
     "begun",
     [
-        request("/", "POST", "Content-Length: 5"),
-        request("/", "POST", "Content-Length: 5", body=b"hell"),
-        request("/", "POST", "Transfer-Encoding: chunked"),
         request("/", "POST", "Transfer-Encoding: chunked", body=b"5\r\nhel"),
         request("/", "POST", "Content-Length: 5", "Expect: 100-continue"),
     ],
@@ -236,12 +226,6 @@ def test_there_are_no_more_places_than_descriptors_allow(serve, monkeypatch, cap
     assert len(serving.server.pool) <= 3
 
 
-def test_many_clients_at_once_are_all_served(serve) -> None:
-    serving = serve(ok)
-    clients = [serving.connect() for _ in range(70)]
-    assert [client.ask(request()).status for client in clients] == [200] * len(clients)
-
-
 # --- the pool of greenlets ------------------------------------------------------------------------
 
 
@@ -279,15 +263,6 @@ def leave(*served: Served) -> None:
     gevent.idle()
 
 
-def test_a_greenlet_serves_one_connection_after_another(pool) -> None:
-    (first,) = take(pool)
-    leave(first)
-    assert len(pool) == 0
-    (second,) = take(pool)
-    assert second.greenlet is first.greenlet
-    assert len(pool) == 1
-
-
 def test_reused_greenlets_count_as_much_as_new_ones(pool) -> None:
     served = take(pool, 3)
     assert pool.is_full
@@ -295,7 +270,7 @@ def test_reused_greenlets_count_as_much_as_new_ones(pool) -> None:
     assert pool.free_count() == 2
     again = take(pool, 2)
     assert pool.is_full
-    assert len({id(one.greenlet) for one in [served[2], *again]}) == 3
+    assert {one.greenlet for one in again} == {one.greenlet for one in served[:2]}
     leave(served[2], *again)
     assert pool.free_count() == 3
 
@@ -409,20 +384,6 @@ def test_a_unix_socket_replaces_what_a_dead_server_left(tmp_path) -> None:
     assert not (tmp_path / "s").exists()
 
 
-def test_a_folder_that_is_not_there(tmp_path) -> None:
-    with pytest.raises(OSError, match="No such file"):
-        open_listener(f"unix:{tmp_path}/no/such/s")
-
-
-def a_file(path: Path) -> None:
-    path.write_text("precious")
-
-
-def a_link(path: Path) -> None:
-    a_file(path.with_name("other"))
-    path.symlink_to("other")
-
-
 def a_link_to_a_socket(path: Path) -> None:
     open_listener(f"unix:{path}-other").close()
     path.symlink_to(f"{path.name}-other")
@@ -431,14 +392,13 @@ def a_link_to_a_socket(path: Path) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        a_file,
-        a_link,
+        Path.touch,
         a_link_to_a_socket,
         lambda path: path.symlink_to("nowhere"),
         Path.mkdir,
         os.mkfifo,
     ],
-    ids=["file", "link", "link to a socket", "dangling link", "folder", "fifo"],
+    ids=["file", "link to a socket", "dangling link", "folder", "fifo"],
 )
 def test_what_is_no_socket_is_never_removed(tmp_path, make) -> None:
     path = tmp_path / "s"
@@ -457,3 +417,5 @@ def test_a_socket_that_something_else_has_is_left_to_it(tmp_path) -> None:
         with pytest.raises(OSError, match="in use"):
             open_listener(f"unix:{path}")
         assert (tmp_path / "s").exists()
+    with pytest.raises(OSError, match="No such file"):
+        open_listener(f"unix:{tmp_path}/no/such/s")

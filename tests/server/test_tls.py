@@ -156,22 +156,14 @@ def test_a_handshake_has_its_limit_and_leaves_no_trace(serve, certificate, said,
 
 @pytest.mark.parametrize(
     ("limits", "sent", "status"),
-    [
-        ({"head_s": 1, "idle_s": 0.02}, b"", None),
-        ({"head_s": 0.1}, b"GET / HT", 408),
-        ({"body_s": 0.05}, post(b"hello")[:-1], 408),
-    ],
-    ids=["idle", "head", "body"],
+    [({"idle_s": 0.02}, b"", 0), ({"body_s": 0.05}, post(b"hello")[:-1], 408)],
 )
 def test_slow_and_idle_clients_over_tls(serve, certificate, made, limits, sent, status) -> None:
     serving = serve(answering(echo), wrap=certificate.wrap, limits=ConnectionLimits(**limits))
     client = connect(serving.address, made / "one")
     assert client.ask(request()).status == 200
     client.send(sent)
-    if status:
-        assert client.answer().status == status
-    else:
-        assert client.rest() == b""
+    assert client.answer().status == status if status else client.rest() == b""
     client.close()
 
 
