@@ -24,36 +24,17 @@ from tests.parity import parity
 MIB = 1 << 20
 
 
-@pytest.mark.parametrize(
-    ("value", "model"),
-    [
-        ('"llama"', "llama"),
-        ('"a\\/b \\u00e9"', "a/b é"),
-        ("5", "5"),
-        ("-1", "-1"),
-        ("1.5", "1.5"),
-        ("1e3", "1000"),
-    ],
-)
-def test_the_model_is_the_member_as_text(value: str, model: str) -> None:
-    assert parse_json(f'{{"model": {value} }}'.encode()).model == model
+def test_the_model_is_the_member_as_text() -> None:
+    texts = {'"a\\/b \\u00e9"': "a/b é", "5": "5", "-1": "-1", "1.5": "1.5", "1e3": "1000"}
+    for value, model in texts.items():
+        assert parse_json(f'{{"model": {value} }}'.encode()).model == model
+
+
+NO_NAMES = [b"null", b'""', b'"\xff"', b"[1]", b'{"a":"b"}', b"true", b" false", b'"%5000d"' % 1]
 
 
 @pytest.mark.parametrize(
-    "raw",
-    [
-        b"{}",
-        b'{"model":null}',
-        b'{"model":""}',
-        b'{"Model":"a"}',
-        b'{"nested":{"model":"a"}}',
-        b'{"model":"\xff"}',
-        b'{"model":["chat"]}',
-        b'{"model":{"name":"chat"}}',
-        b'{"model":true}',
-        b'{"model": false}',
-        b'{"model":"' + b"x" * 5000 + b'"}',
-    ],
+    "raw", [b"{}", b'{"Model":"a","x":{"model":"a"}}', *(b'{"model":%b}' % one for one in NO_NAMES)]
 )
 def test_a_request_without_a_usable_model_is_refused(raw: bytes) -> None:
     with pytest.raises(BadRequest, match="model") as raised:
@@ -76,42 +57,18 @@ def test_what_is_not_json_is_refused_with_the_place(raw: bytes, message: str) ->
         parse_json(raw)
 
 
-@pytest.mark.parametrize(
-    ("value", "stream"),
-    [
-        ("true", True),
-        ("false", False),
-        ("1", True),
-        ("0", False),
-        ("0.0", False),
-        ("-2", True),
-        ("0.5", True),
-        ('"1"', True),
-        ('"t"', True),
-        ('"T"', True),
-        ('"true"', True),
-        ('"TRUE"', True),
-        ('"True"', True),
-        ('"tRUE"', False),
-        ('"yes"', False),
-        ('""', False),
-        ("null", False),
-        ("[1]", False),
-        ('{"a":1}', False),
-        ('"' + "x" * 100 + '"', False),
-        ('"\xff"', False),
-    ],
-)
-def test_when_a_stream_is_asked_for(value: str, stream: bool) -> None:
-    assert parse_json(f'{{"model":"a","stream":{value}}}'.encode()).stream is stream
+YES = 'true 1 -2 0.5 "1" "t" "T" "true" "TRUE" "True"'
+NO = 'false 0 0.0 "tRUE" "yes" "" null [1] {"a":1} "\xff" "' + "x" * 100 + '"'
 
 
-def test_a_byte_order_mark_is_dropped() -> None:
-    assert parse_json(b'\xef\xbb\xbf{"model":"a"}').raw == b'{"model":"a"}'
+@pytest.mark.parametrize(("values", "stream"), [(YES, True), (NO, False)])
+def test_when_a_stream_is_asked_for(values: str, stream: bool) -> None:
+    for value in values.split():
+        assert parse_json(f'{{"model":"a","stream":{value}}}'.encode()).stream is stream, value
 
 
-def test_of_two_models_the_first_counts_for_all() -> None:
-    request = parse_json(b'{"model":"a", "x":1, "model":"b"}')
+def test_a_byte_order_mark_is_dropped_and_all_models_but_the_first() -> None:
+    request = parse_json(b'\xef\xbb\xbf{"model":"a", "x":1, "model":"b"}')
     assert (request.model, request.raw) == ("a", b'{"model":"a", "x":1}')
 
 
@@ -146,18 +103,11 @@ def test_a_rewrite_can_rename_the_model_and_turn_the_stream_off() -> None:
     assert renamed.rewrite({"model": b'"x"', "y": b"1"}).raw == b'{"model":"x","y":1}'
 
 
-@pytest.mark.parametrize(
-    ("query", "model"),
-    [("model=a", "a"), ("x=1&model=author%2Fm+1", "author/m 1"), ("model=a&model=b", "a")],
-)
-def test_the_model_in_an_address(query: str, model: str) -> None:
-    assert model_in_query(query) == model
-
-
-@pytest.mark.parametrize("query", ["", "model=", "model", "Model=a"])
-def test_an_address_without_a_model_is_refused(query: str) -> None:
-    with pytest.raises(BadRequest, match="missing required `model` query parameter"):
-        model_in_query(query)
+def test_the_model_in_an_address() -> None:
+    assert model_in_query("x=1&model=author%2Fm+1&model=b") == "author/m 1"
+    for query in ("", "model=", "model", "Model=a"):
+        with pytest.raises(BadRequest, match="missing required `model` query parameter"):
+            model_in_query(query)
 
 
 # --- what is large in few bytes -----------------------------------------------------------------
@@ -195,38 +145,29 @@ def test_deep_nesting_is_passed_on_or_refused(opener: str, depth: int) -> None:
         parse_json(f'{{"model":{nested}}}'.encode()[:-1])
 
 
-class Inflating:
-    """Counts what is unpacked."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.total = self.largest = 0
-        self._make = zlib.decompressobj
-        monkeypatch.setattr(zlib, "decompressobj", self.decompressobj)
-
-    def decompressobj(self, *arguments: Any) -> Any:
-        counting, inner = self, self._make(*arguments)
-
-        class Decoder:
-            def decompress(self, data: bytes, most: int) -> bytes:
-                piece: bytes = inner.decompress(data, most)
-                counting.total += len(piece)
-                counting.largest = max(counting.largest, len(piece))
-                return piece
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(inner, name)
-
-        return Decoder()
-
-
 @pytest.fixture
-def inflating(monkeypatch: pytest.MonkeyPatch) -> Inflating:
-    return Inflating(monkeypatch)
+def inflated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the pieces that are unpacked."""
+    sizes: list[int] = []
+    make = zlib.decompressobj
+
+    class Decoder:
+        def __init__(self, *arguments: Any) -> None:
+            self.inner = make(*arguments)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            piece = self.inner.decompress(data, most)
+            sizes.append(len(piece))
+            return piece
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    monkeypatch.setattr(zlib, "decompressobj", Decoder)
+    return sizes
 
 
-@pytest.mark.parametrize(
-    "encoding", ["br", "zstd", "compress", "gzip, gzip", "gzip,deflate", "gzip;q=1", "x" * 9000]
-)
+@pytest.mark.parametrize("encoding", ["br", "gzip,deflate", "gzip;q=1", "x" * 9000])
 def test_other_codings_and_codings_within_each_other_are_refused(encoding: str) -> None:
     with pytest.raises(UnsupportedEncoding, match="use gzip") as raised:
         coding_of(encoding)
@@ -234,30 +175,26 @@ def test_other_codings_and_codings_within_each_other_are_refused(encoding: str) 
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * MIB])
-def test_bodies_of_any_size_are_unpacked(inflating: Inflating, size: int) -> None:
+def test_bodies_of_any_size_are_unpacked(inflated: list[int], size: int) -> None:
     body = random.Random(size).randbytes(size // 2 + 1).hex().encode()[:size]
     packed = zlib.compress(body, 1)
     assert decoded(packed, "deflate", 4 * MIB, int) == body
-    assert inflating.total == size
-    assert inflating.largest <= PIECE_BYTES
+    assert sum(inflated) == size
+    assert max(inflated) <= PIECE_BYTES
 
 
-def test_little_that_unpacks_to_much_is_refused_at_once(inflating: Inflating) -> None:
+def test_little_that_unpacks_to_much_is_refused_at_once(inflated: list[int]) -> None:
+    assert len(decoded(gzip.compress(b" " * MIB), "gzip", 64 * MIB, int)) == MIB, "a short body"
+    inflated.clear()
     bomb = gzip.compress(b" " * (50 * MIB))
     with pytest.raises(TooLarge, match="more than 100 times its size"):
         decoded(bomb, "gzip", 1024 * MIB, int)
-    assert inflating.total <= 100 * len(bomb) + PIECE_BYTES < 10 * MIB
-
-
-def test_short_bodies_may_be_repetitive() -> None:
-    assert len(decoded(gzip.compress(b" " * MIB), "gzip", 64 * MIB, int)) == MIB
-
-
-def test_the_unpacked_size_is_limited(inflating: Inflating) -> None:
+    assert sum(inflated) <= 100 * len(bomb) + PIECE_BYTES < 10 * MIB
+    inflated.clear()
     block = random.Random(1).randbytes(600_000)
     with pytest.raises(TooLarge, match="maxDecompressedBody"):
         decoded(gzip.compress(block * 6), "gzip", 2 * MIB, int)
-    assert inflating.total <= 3 * MIB
+    assert sum(inflated) <= 3 * MIB
 
 
 @pytest.mark.parametrize(
@@ -267,7 +204,6 @@ def test_the_unpacked_size_is_limited(inflating: Inflating) -> None:
         (b"{}", "is not gzip"),
         (gzip.compress(b"x")[:-1], "ends too early"),
         (gzip.compress(b"x") + b"{}", "more follows the end"),
-        (gzip.compress(b"x") * 100_000, "more follows the end"),
         (gzip.compress(b"x") + b"\0" * 200_000, "more follows the end"),
     ],
 )
@@ -292,10 +228,7 @@ def test_strip_then_set_leaves_the_rest_the_model_and_what_is_absent() -> None:
 @pytest.mark.parametrize(
     ("strip", "expected"),
     [
-        (["a.b"], '{"model":"a","a":{"c":[1,2,3]},"a.b":0}'),
-        ([r"a\.b"], '{"model":"a","a":{"b":1,"c":[1,2,3]}}'),
-        (["a.c.0"], '{"model":"a","a":{"b":1,"c":[2,3]},"a.b":0}'),
-        (["a.c.-1"], '{"model":"a","a":{"b":1,"c":[1,2]},"a.b":0}'),
+        ([r"a\.b", "a.c.-1"], '{"model":"a","a":{"b":1,"c":[1,2]}}'),
         (["a.b", "a.c"], '{"model":"a","a":{},"a.b":0}'),
         (["a", "a.b"], '{"model":"a","a.b":0}'),
         ([" a "], '{"model":"a","a.b":0}'),
@@ -310,10 +243,7 @@ def test_stripping_by_path(strip: list[str], expected: str) -> None:
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
-        ({"t": 0.7}, '{"model":"a","list":[1],"t":0.7}'),
-        ({"list.-1": "x"}, '{"model":"a","list":[1,"x"]}'),
-        ({"list.2": True}, '{"model":"a","list":[1,null,true]}'),
-        ({"list.name": 1}, '{"model":"a","list":[1]}'),
+        ({"t": 0.7, "list.2": True}, '{"model":"a","list":[1,null,true],"t":0.7}'),
         ({r"a\.b": {"d": 1, "c": "<"}}, '{"model":"a","list":[1],"a.b":{"c":"\\u003c","d":1}}'),
         ({"o.b": 2, "o.a": 1}, '{"model":"a","list":[1],"o":{"a":1,"b":2}}'),
         ({"model": "b", "model.x": 1, "x*": 1}, '{"model":"a","list":[1]}'),
@@ -323,17 +253,13 @@ def test_setting_by_path(params: dict[str, Any], expected: str) -> None:
     assert filtered('{"model":"a","list":[1]}', set_params=params) == expected
 
 
+NUMBERS = "1e3 1E+3 -1.50 1.0 0.1000 1e-7 12345678901234567890123 7"
+
+
 @pytest.mark.parametrize(
     ("written", "sent"),
     [
-        ("1e3", "1e3"),
-        ("1E+3", "1E+3"),
-        ("-1.50", "-1.50"),
-        ("1.0", "1.0"),
-        ("0.1000", "0.1000"),
-        ("1e-7", "1e-7"),
-        ("12345678901234567890123", "12345678901234567890123"),
-        ("7", "7"),
+        *((as_it_is, as_it_is) for as_it_is in NUMBERS.split()),
         ("0x10", "16"),
         ("1_000.5", "1000.5"),
         (".5", "0.5"),
@@ -347,41 +273,28 @@ def test_setting_by_path(params: dict[str, Any], expected: str) -> None:
     ],
 )
 def test_numbers_are_set_as_they_are_written(written: str, sent: str) -> None:
+    filters = f"setParams: {{x: {written}, y.z: {written}}}, setParamsByID: {{b: {{w: {written}}}}}"
     text = f"""
         macros: {{T: 2e1}}
-        models:
-          a:
-            cmd: x
-            proxy: http://localhost:1
-            filters:
-              setParams: {{x: {written}, y.z: {written}}}
-              setParamsByID: {{b: {{w: {written}}}}}
-        peers:
-          p: {{proxy: "http://p", models: [m], filters: {{setParams: {{x: {written}}}}}}}
+        models: {{a: {{cmd: x, proxy: "http://localhost:1", filters: {{{filters}}}}}}}
+        peers: {{p: {{proxy: "http://p", models: [m], filters: {{{filters}}}}}}}
         """
     config = loads(dedent(text), environ={})
-    for owner in (config.models["a"], config.peers["p"]):
-        filters = owner.filters
+    for found in (config.models["a"].filters, config.peers["p"].filters):
         compiled = CompiledFilter.from_settings(
-            filters.strip_params, filters.set_params, filters.set_params_by_id
+            found.strip_params, found.set_params, found.set_params_by_id
         )
         edits = compiled.edits(parse_json(b'{"model":"a"}'), "b")
-        assert edits["x"] == sent.encode()
+        value = sent.encode()
+        assert edits == {"x": value, "y": b'{"z":%b}' % value, "w": value}
         assert compiled.form_edits([], "b")["x"] == sent.strip('"')
-        if owner is config.models["a"]:
-            assert edits["y"] == b'{"z":%b}' % sent.encode()
-            assert edits["w"] == sent.encode()
 
 
-def test_what_is_stripped_can_be_set_again() -> None:
-    raw = '{"model":"a","t":{"x":1},"u":1}'
-    assert filtered(raw, strip=["t"], set_params={"t.y": 2}) == '{"model":"a","t":{"y":2},"u":1}'
-
-
-def test_a_repeated_parameter_cannot_slip_through() -> None:
+def test_a_repeated_parameter_cannot_slip_through_and_is_set_after_it_was_stripped() -> None:
     raw = '{"model":"a","t":1,"t":2}'
     assert filtered(raw, strip=["t"]) == '{"model":"a"}'
     assert filtered(raw, set_params={"t": 0}) == '{"model":"a","t":0}'
+    assert filtered(raw, strip=["t"], set_params={"t.y": 2}) == '{"model":"a","t":{"y":2}}'
 
 
 def test_parameters_set_by_name_come_last_and_for_that_name_only() -> None:
@@ -410,11 +323,7 @@ VARIANT = {"set_params": {"t": 1, "k?": 1}, "set_by_name": {"a:v": {"t?": 2, "k"
         ({"t": 0}, {"set_params": {"t?": 1}, "strip": ["t"]}, {"t": 1}),
         ({}, {"set_params": {"t?": 1, "t": 2}}, {"t": 2}),
         ({}, {"set_params": {"a.b?": 1}}, {"a": {"b": 1}}),
-        (
-            {"a": {"b": 5, "c": 6}},
-            {"set_params": {"a.b?": 1, "a.d?": 2}},
-            {"a": {"b": 5, "c": 6, "d": 2}},
-        ),
+        ({"a": {"b": 5}}, {"set_params": {"a.b?": 1, "a.d?": 2}}, {"a": {"b": 5, "d": 2}}),
         ({"a": 5}, {"set_params": {"a.b?": 1}}, {"a": 5}),
         ({}, {"set_params": {"a\\?": 1}}, {"a?": 1}),
         ({}, {"set_params": {"t": 1}, "set_by_name": {"x": {"t?": 2}}}, {"t": 1}),
@@ -434,20 +343,9 @@ def test_a_soft_parameter_is_set_in_a_form_that_lacks_it() -> None:
     assert compiled.form_edits(["a", "b"], "m") == {"b": "1", "c": "1", "d": "2"}
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"strip": ["model", "", " ", "a*"]},
-        {"set_params": {"model": "x", "@": 1}},
-        {"set_by_name": {"a": {}, "b": {"model": 1}}},
-    ],
-)
-def test_filters_that_do_nothing_are_false(settings: dict[str, Any]) -> None:
-    assert not CompiledFilter.from_settings(**settings)
-
-
-def test_a_request_that_nothing_applies_to_stays_the_same_object() -> None:
+def test_filters_that_do_nothing_are_false_and_leave_the_same_object() -> None:
+    patterns, by_name = ["model", "", " ", "a*"], {"a": {}, "b": {"model": 1}}
+    assert not CompiledFilter.from_settings(patterns, {"model": "x", "@": 1}, by_name)
     request = parse_json(b'{ "model" : "a" , "x" : {"y": 1} }')
     compiled = CompiledFilter.from_settings(["z", "x.z"], set_by_name={"b": {"k": 1}})
     assert request.rewrite(compiled.edits(request, "a")) is request

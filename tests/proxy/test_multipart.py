@@ -58,18 +58,6 @@ def sent(upload: Upload) -> bytes:
     return body
 
 
-@pytest.mark.parametrize("body", [MODEL + FILE + END, FILE + MODEL + END])
-@pytest.mark.parametrize("piece", [1, 3, 17, 1000])
-def test_a_form_goes_on_as_it_came_wherever_the_model_stands(
-    taken: Taken, body: bytes, piece: int
-) -> None:
-    upload = taken(body, piece)
-    assert upload.model == "whisper"
-    assert upload.content_type == FORM
-    assert sent(upload) == body
-    assert sent(upload) == body
-
-
 RENAMED = b'--XX\r\nContent-Disposition: form-data; name="n%22w"\r\n\r\n\xc3\xbc\r\n'
 
 
@@ -82,22 +70,17 @@ RENAMED = b'--XX\r\nContent-Disposition: form-data; name="n%22w"\r\n\r\n\xc3\xbc
             field("model", "up") + FILE + field("lang", "de") + RENAMED,
         ),
         (MODEL + field("t", "1") + field("t", "2"), {"t": "3"}, MODEL + field("t", "3")),
-        (
-            MODEL + field("g[]", "a") + field("g[]", "b"),
-            {},
-            MODEL + field("g[]", "a") + field("g[]", "b"),
-        ),
         (MODEL + FILE + field("model", "other"), {}, MODEL + FILE),
         (FILE + upload_file("model", b"whisper"), {}, FILE + MODEL),
         (FILE + upload_file("model", b"whisper"), {"model": "up"}, FILE + field("model", "up")),
         (MODEL + FILE, {"file": None}, MODEL + FILE),
         (b"preamble\r\n" + MODEL, {}, MODEL),
     ],
-    ids=range(8),
+    ids=range(7),
 )
 def test_what_goes_on_after_edits(taken: Taken, body: bytes, edits, expected: bytes) -> None:
     upload = taken(body + END + b"epilogue")
-    assert upload.model == "whisper"
+    assert (upload.model, upload.content_type) == ("whisper", FORM)
     before = sent(upload)
     upload.rewrite(edits)
     assert sent(upload) == expected + END
@@ -117,17 +100,12 @@ def test_fields_can_be_read(taken: Taken) -> None:
     assert upload.text("lang") == "de"
 
 
+NO_BOUNDARIES = ["", "; boundary=", "; boundary=" + "x" * 300, "; boundary=\u00fc"]
+
+
 @pytest.mark.parametrize(
     "content_type",
-    [
-        "",
-        "application/json",
-        "multipart/mixed; boundary=XX",
-        "multipart/form-data",
-        "multipart/form-data; boundary=",
-        "multipart/form-data; boundary=" + "x" * 300,
-        "multipart/form-data; boundary=\u00fc",
-    ],
+    ["", "multipart/mixed; boundary=XX", *(f"multipart/form-data{one}" for one in NO_BOUNDARIES)],
 )
 def test_what_is_no_form_is_refused(content_type: str) -> None:
     with pytest.raises(BadRequest, match=r"multipart/form-data|boundary"):
@@ -137,8 +115,6 @@ def test_what_is_no_form_is_refused(content_type: str) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "ends before"),
-        (b"nonsense", "ends before"),
         (MODEL + FILE[:-6], "ends before"),
         (b"--XX\r\nX-A: 1\r\n\r\nx\r\n" + END, "no Content-Disposition"),
         (MODEL * 1001 + END, "more than 1000 parts"),
@@ -146,16 +122,13 @@ def test_what_is_no_form_is_refused(content_type: str) -> None:
         (field("x" * 10000, "1") * 120 + END, "too many headers"),
         (FILE + END, "missing or invalid `model`"),
         (field("model", "") + END, "missing or invalid `model`"),
-        (upload_file("model", b"") + END, "missing or invalid `model`"),
         (field("model", "x" * 5000) + END, "`model` field is longer than 4096 bytes"),
         (upload_file("model", b"x" * 5000) + END, "`model` field is longer than 4096 bytes"),
-        (FILE[:-2] + b"\r\n--XX." * 1100 + b"\r\n" + MODEL + END, "begins like the boundary"),
         (
             FILE[:-2] + (b"\r\n--XX." * 200 + b"x" * 70_000) * 6 + b"\r\n" + MODEL + END,
             "begins like the boundary",
         ),
         (b"--XX\r\nContent-Disposition: form-data\r\n\r\nwhisper\r\n" + END, "missing or invalid"),
-        (END, "missing or invalid `model`"),
     ],
 )
 def test_a_broken_form_is_refused_with_the_reason(taken: Taken, body: bytes, message: str) -> None:
@@ -202,17 +175,10 @@ def test_a_full_disk_is_delivered(taken: Taken, monkeypatch: pytest.MonkeyPatch)
         taken(MODEL + END)
 
 
-def test_the_spool_is_closed_with_the_upload_and_after_a_refusal(
-    taken: Taken,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    spools: list[io.BytesIO] = []
-
-    def spool(**_: Any) -> io.BytesIO:
-        spools.append(io.BytesIO())
-        return spools[-1]
-
-    monkeypatch.setattr(multipart, "SpooledTemporaryFile", spool)
+def test_the_spool_is_closed_with_the_upload_and_after_a_refusal(taken, monkeypatch) -> None:
+    spools = [io.BytesIO(), io.BytesIO()]
+    left = iter(spools)
+    monkeypatch.setattr(multipart, "SpooledTemporaryFile", lambda **_: next(left))
     upload = taken(MODEL + END)
     assert not spools[0].closed
     upload.close()
@@ -254,7 +220,7 @@ def test_any_form_goes_on_as_it_came_however_it_is_cut(
     body = b"".join([*made, MODEL, upload_file("last", tail + b"."), END])
     if body.count(b"--XX") == len(parts) + 3:
         with closing(receive(reader(body, piece), FORM)) as upload:
-            assert sent(upload) == body
+            assert (upload.model, sent(upload)) == ("whisper", body)
 
 
 @pytest.mark.parametrize(
@@ -270,10 +236,8 @@ def test_any_form_goes_on_as_it_came_however_it_is_cut(
 )
 def test_boundaries_of_real_clients_are_read(boundary: str) -> None:
     plain = boundary.partition(";")[0].strip('"').encode()
-    body = b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--%b--\r\n'
-    with closing(
-        receive(reader(body % (plain, plain)), f"multipart/form-data; boundary={boundary}")
-    ) as upload:
+    body = (MODEL + END).replace(b"XX", plain)
+    with closing(receive(reader(body), f"multipart/form-data; boundary={boundary}")) as upload:
         assert upload.model == "whisper"
 
 
@@ -283,14 +247,11 @@ def test_boundaries_of_real_clients_are_read(boundary: str) -> None:
         "boundary=a; boundary=b",
         "Boundary=a; boundary=a",
         "boundary*=utf-8''a; boundary=b",
-        "boundary*0=a; boundary=b",
         'x="; boundary=a"; boundary=b',
         'boundary="a\\b"',
         "boundary*0=a; boundary*1=a; boundary=b",
-        'boundary="a"; BOUNDARY=b',
     ],
 )
 def test_a_boundary_that_readers_may_find_elsewhere_is_refused(parameters: str) -> None:
-    body = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n--b--\r\n'
     with pytest.raises(BadRequest, match="two ways"):
-        receive(reader(body), f"multipart/form-data; {parameters}")
+        receive(reader((MODEL + END).replace(b"XX", b"b")), f"multipart/form-data; {parameters}")

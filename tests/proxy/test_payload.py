@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from contextlib import nullcontext
 from itertools import product
 from urllib.parse import quote, unquote
 
@@ -97,16 +98,6 @@ def test_a_body_is_known_by_its_fields(snapshot) -> None:
     payload.close()
 
 
-def test_the_query_names_the_model_where_the_form_does_not(snapshot) -> None:
-    body, headers = form(("x", "1"))
-    for query in ("model=a", "xmodel=z&model=a"):
-        payload = parse_request(
-            make_request(f"/v1/images/edits?{query}", body, headers=headers), snapshot
-        )
-        assert payload.requested == "a"
-        payload.close()
-
-
 @parity(
     "Errors and keys",
     "the route decides between JSON and form; JSON without its content type is 404",
@@ -114,44 +105,24 @@ def test_the_query_names_the_model_where_the_form_does_not(snapshot) -> None:
 )
 @pytest.mark.parametrize("path", POSTS)
 def test_a_body_is_what_its_content_type_says_on_every_route(snapshot, path: str) -> None:
-    for kind in ("application/json", "APPLICATION/JSON; charset=utf-8", "text/plain", ""):
+    for kind in ("APPLICATION/JSON; charset=utf-8", "text/plain", ""):
         headers = [("Content-Type", kind)] if kind else []
-        payload = parse_request(
-            make_request(path, b'{"model":"a", "x":1e3}', headers=headers), snapshot
-        )
+        asked = make_request(path, b'{"model":"a", "x":1e3}', headers=headers)
+        payload = parse_request(asked, snapshot)
         assert (payload.requested, payload.body) == ("a", b'{"model":"a", "x":1e3}')
-    body, headers = form(("model", "a"), file=b"x")
-    for kind in (
-        headers[0][1],
-        "Multipart/Form-Data; boundary=b",
-        ' multipart/form-data;boundary="b"',
-    ):
-        payload = parse_request(
-            make_request(path, body, headers=[("Content-Type", kind)]), snapshot
-        )
+    body, _ = form(("model", "a"), file=b"x")
+    for kind in ("Multipart/Form-Data; boundary=b", ' multipart/form-data;boundary="b"'):
+        asked = make_request(path, body, headers=[("Content-Type", kind)])
+        payload = parse_request(asked, snapshot)
         assert (payload.requested, b"".join(payload.body())) == ("a", body)
         payload.close()
-
-
-def test_json_is_not_read_beyond_its_limit_on_a_route_of_forms(snapshot) -> None:
-    with pytest.raises(TooLarge, match="maxRequestBody"):
-        parse_request(make_request("/v1/images/edits", b" " * (MIB + 1)), snapshot)
-
-
-def test_a_query_names_the_model(snapshot) -> None:
-    payload = parse_request(make_request("/v1/audio/voices?x=1&model=author%2Fm"), snapshot)
-    assert (payload.requested, payload.body, payload.length) == ("author/m", b"", 0)
-    assert payload.path == "/v1/audio/voices?x=1&model=author%2Fm"
-    payload.adapt(target(), "new name")
-    assert payload.path == "/v1/audio/voices?model=new%20name&x=1"
 
 
 @parity("Audio tasks", "`POST /audioapi/v1/tasks/run`, sent on without `/audioapi`")
 @pytest.mark.parametrize(
     ("path", "sent"),
     [
-        *((f"/{name}", f"/v1/{name}") for name in ("chat/completions", "completions")),
-        *((f"/{name}", f"/v1/{name}") for name in ("embeddings", "responses", "messages")),
+        *((f"/{name}", f"/v1/{name}") for name in ("chat/completions", "embeddings", "messages")),
         ("/audioapi/v1/tasks/run", "/v1/tasks/run"),
         ("/v/embeddings", "/embeddings"),
     ],
@@ -163,14 +134,14 @@ def test_some_paths_go_on_as_others(snapshot, path: str, sent: str) -> None:
     assert payload.body == b'{"model":"b"}'
 
 
-@pytest.mark.parametrize("path", POSTS)
-def test_json_may_name_its_model_in_the_query(snapshot, path: str) -> None:
-    sent = RESOURCES[path].sent_path
-    payload = parse_request(make_request(f"{path}?model=author%2Fm", b'{"x":1}'), snapshot)
-    payload.adapt(target(), "up")
+@pytest.mark.parametrize("path", [*POSTS, "/v1/audio/voices"])
+def test_the_model_may_be_named_in_the_query(snapshot, path: str) -> None:
+    body = None if path.endswith("voices") else b'{"x":1}'
+    payload = parse_request(make_request(f"{path}?x=1&model=author%2Fm", body), snapshot)
+    payload.adapt(target(), "new name")
     assert payload.requested == "author/m"
-    assert payload.path == f"{sent}?model=up"
-    assert payload.body == b'{"x":1,"model":"up"}'
+    assert payload.path == f"{RESOURCES[path].sent_path}?model=new%20name&x=1"
+    assert payload.body == (b'{"x":1,"model":"new name"}' if body else b"")
 
 
 # --- rewriting ----------------------------------------------------------------------------------
@@ -198,19 +169,16 @@ def test_every_target_adapts_the_request_the_client_sent(snapshot) -> None:
 
 
 PLAIN = b'{"model":"a"}'
+GZIP = [("Content-Encoding", "gzip")]
 
 
 @pytest.mark.parametrize(
     ("encoding", "body", "outcome"),
     [
         ("GZIP", gzip.compress(PLAIN), PLAIN),
-        ("identity", PLAIN, PLAIN),
         ("Identity, ", PLAIN, PLAIN),
         ("br", None, UnsupportedEncoding),
-        ("gzip, gzip", None, UnsupportedEncoding),
         ("gzip", PLAIN, BadRequest),
-        ("gzip", gzip.compress(PLAIN)[:-9], BadRequest),
-        ("gzip", b"", BadRequest),
         ("gzip", gzip.compress(b" " * (2 * MIB)), TooLarge),
     ],
 )
@@ -228,16 +196,12 @@ def test_a_compressed_request_goes_on_plain_or_is_refused(
             parse_request(asked, snapshot)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "identity"])
-def test_a_compressed_form_is_refused(snapshot, encoding: str) -> None:
+def test_a_compressed_form_is_refused(snapshot) -> None:
     body, headers = form(("model", "a"))
-    headers = [*headers, ("Content-Encoding", encoding)]
-    asked = make_request(FORMS, body, headers=headers)
-    if encoding != "identity":
-        with pytest.raises(UnsupportedEncoding):
-            parse_request(asked, snapshot)
-        return
-    payload = parse_request(asked, snapshot)
+    with pytest.raises(UnsupportedEncoding):
+        parse_request(make_request(FORMS, body, headers=[*headers, *GZIP]), snapshot)
+    plain = [*headers, ("Content-Encoding", "identity")]
+    payload = parse_request(make_request(FORMS, body, headers=plain), snapshot)
     assert payload.drops == {"content-encoding"}
     payload.close()
 
@@ -264,25 +228,27 @@ def unread(size: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("path", "limit"),
-    [("/v1/chat/completions", MIB), ("/v1/images/edits", 2 * MIB), ("/v1/realtime?model=a", 0)],
+    ("path", "method", "limit"),
+    [
+        ("/v1/chat/completions", "POST", MIB),
+        ("/v1/images/edits", "POST", 2 * MIB),
+        ("/v1/realtime?model=a", "GET", 2 * MIB),
+    ],
 )
-def test_a_body_said_to_be_too_large_is_not_read(snapshot, path: str, limit: int) -> None:
-    method = "GET" if "?" in path else "POST"
-    large = make_request(path, b"", method=method, length=(limit or 2 * MIB) + 1, read=unread)
+def test_a_body_said_to_be_too_large_is_not_read(snapshot, path, method, limit: int) -> None:
+    large = make_request(path, b"", method=method, length=limit + 1, read=unread)
     with pytest.raises(TooLarge, match=r"max(RequestBody|Upload)"):
         parse_request(large, snapshot)
 
 
-def test_a_chunked_body_is_read_up_to_the_limit(snapshot) -> None:
+def test_a_body_is_read_up_to_the_limit_and_its_end(snapshot) -> None:
     assert read_body(make_request(body=b"x" * 10, chunked=True), 10) == b"x" * 10
     with pytest.raises(TooLarge):
         read_body(make_request(body=b"x" * 11, chunked=True), 10)
-
-
-def test_a_body_that_ends_early_is_the_clients_fault(snapshot) -> None:
     with pytest.raises(BadRequest, match="after 3 of 10 bytes"):
         read_body(make_request(body=b"abc", length=10), 100)
+    with pytest.raises(TooLarge, match="maxRequestBody"):
+        parse_request(make_request("/v1/images/edits", b" " * (MIB + 1)), snapshot)
 
 
 # --- below /upstream ----------------------------------------------------------------------------
@@ -291,7 +257,6 @@ def test_a_body_that_ends_early_is_the_clients_fault(snapshot) -> None:
 @pytest.mark.parametrize(
     ("path", "name", "prefix", "rest"),
     [
-        ("/upstream/a/x", "a", "/upstream/a", "/x"),
         ("/upstream/a/", "a", "/upstream/a", "/"),
         ("/upstream/a", "a", "/upstream/a", ""),
         ("/upstream/a?q", "a", "/upstream/a", "?q"),
@@ -307,21 +272,11 @@ def test_the_longest_name_is_the_models_and_the_rest_stays(
 ) -> None:
     payload = parse_upstream(make_request(path), snapshot)
     assert (payload.requested, payload.prefix, payload.path) == (name, prefix, rest)
+    with pytest.raises(NotFound):
+        parse_upstream(make_request("/upstream//"), snapshot)
 
 
-@pytest.mark.parametrize(
-    "rest",
-    [
-        "/../admin",
-        "/x/../..",
-        "/v1/..%2f..%2Fadmin",
-        "/%2e%2e/x",
-        "/%252e%252e%252fx",
-        "/x\\..\\..\\y",
-        "/%5c..%5cx",
-        "/v1/../../slots",
-    ],
-)
+@pytest.mark.parametrize("rest", ["/../admin", "/v1/../../slots", "/%252e%2e%2fx", "/x\\..\\..\\y"])
 def test_no_path_leaves_the_base_of_a_server(snapshot, rest: str) -> None:
     names = ["a", "author/m", "author%2Fm", "far", "p/far"]
     for name, key, method in product(names, KEYS, ("GET", "POST")):
@@ -330,24 +285,13 @@ def test_no_path_leaves_the_base_of_a_server(snapshot, rest: str) -> None:
             parse_upstream(asked, snapshot)
 
 
-BELOW = [
-    "/",
-    "/slots/0?action=erase",
-    "/release_memory_occupation",
-    "/pause",
-    "/update_weights_from_disk",
-    "/v1/models",
-    "/v1/load_lora_adapter",
-    "/v1/chat/completions/x",
-    "/v1%2Fchat/completions",
-    "//v1/chat/completions",
-    "/V1/chat/completions",
-    "/x?q=/v1/embeddings",
-    "/props",
-]
+BELOW = """
+    / /slots/0?action=erase /release_memory_occupation /v1/models /v1/chat/completions/x
+    /v1%2Fchat/completions //v1/chat/completions /V1/chat/completions /x?q=/v1/embeddings /props
+"""
 
 
-@pytest.mark.parametrize("rest", BELOW)
+@pytest.mark.parametrize("rest", BELOW.split())
 def test_a_key_without_the_right_reaches_inference_only(snapshot, rest: str) -> None:
     for key in (ClientKey("k", admin=False), ClientKey("k", (re.compile("a"),), admin=False)):
         asked = make_request(f"/upstream/a{rest}", b"", key=key, read=unread, length=9)
@@ -368,12 +312,9 @@ def test_a_key_without_the_right_reaches_all_inference(snapshot, path: str) -> N
 @pytest.mark.parametrize(
     ("name", "named", "fine"),
     [
-        ("author/m", "author/m", True),
         ("author/m", "ü b", True),
         ("%C3%BC%20b", "author/m", True),
-        ("%C3%BC%20b", "ü b", True),
         ("author/m", "", True),
-        ("author/m", "a", False),
         ("author/m", "far", False),
         ("author/m", "gpt-4", False),
     ],
@@ -403,8 +344,7 @@ def test_a_key_with_limits_names_the_model_of_the_path_or_none(
         payload.close()
 
 
-@pytest.mark.parametrize("rest", ["/", "/v1/models", "/api/captures/0", "/unload", "/upstream/x/",
-                                  "/api/models/unload", "/v1%2Fembeddings", "/x"])  # fmt: skip
+@pytest.mark.parametrize("rest", ["/", "/v1/models", "/unload", "/upstream/x/", "/v1%2Fembeddings"])
 @pytest.mark.parametrize("name", ["far", "p/far", "org/far"])
 def test_a_peer_answers_inference_only(snapshot, name: str, rest: str) -> None:
     for key in KEYS:
@@ -414,7 +354,7 @@ def test_a_peer_answers_inference_only(snapshot, name: str, rest: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["far", "p/far"])
-@pytest.mark.parametrize("named", ["far", "p/far", "other", "org/far", ""])
+@pytest.mark.parametrize("named", ["far", "p/far", "org/far", ""])
 def test_what_goes_to_a_peer_names_the_model_of_the_path(snapshot, name: str, named: str) -> None:
     body, headers = form(("model", named))
     asked = [
@@ -430,9 +370,7 @@ def test_what_goes_to_a_peer_names_the_model_of_the_path(snapshot, name: str, na
         payload = parse_upstream(one, snapshot)
         assert (payload.requested, payload.prefix) == (name, f"/upstream/{name}")
         payload.adapt(target(), "far")
-        assert payload.path.partition("?")[0] in {
-            "/v1/embeddings", "/v1/images/edits", "/v1/audio/voices"
-        }  # fmt: skip
+        assert payload.path.partition("?")[0] in INFERENCE_PATHS
         sent = payload.body
         sent = sent if isinstance(sent, bytes) else b"".join(sent())
         assert b"far" in sent or "model=far" in payload.path
@@ -466,33 +404,19 @@ def test_a_hidden_model_is_as_unknown_as_any(snapshot, rest: str) -> None:
     assert facts == [(name, "", RawPayload) for name in ("a", "nope", "far", "p", "author")]
 
 
-def test_without_a_name_there_is_nothing(snapshot) -> None:
-    with pytest.raises(NotFound):
-        parse_upstream(make_request("/upstream//"), snapshot)
-
-
-def test_a_small_body_is_held_and_can_be_sent_again(snapshot) -> None:
+def test_a_small_body_is_held_and_a_large_one_passes_through(snapshot) -> None:
     payload = parse_upstream(make_request("/upstream/a/x", b"body"), snapshot)
     payload.adapt(target(["x"], y=1), "ignored")
-    assert payload.body == b"body"
-    assert payload.is_kept
-
-
-def test_a_large_body_passes_through(snapshot) -> None:
+    assert (payload.body, payload.is_kept) == (b"body", True)
     body = b"x" * (RESEND_BYTES + 1)
     payload = parse_upstream(make_request("/upstream/a/x", body), snapshot)
     pieces = list(payload.body())
     assert b"".join(pieces) == body
     assert len(pieces) > 1
     assert (payload.length, payload.is_kept) == (len(body), False)
-
-
-def test_a_large_body_that_ends_early_is_delivered_from_an_upstreams_end(snapshot) -> None:
-    payload = parse_upstream(
-        make_request("/upstream/a/x", b"x" * 9, length=RESEND_BYTES + 1), snapshot
-    )
+    asked = make_request("/upstream/a/x", b"x" * 9, length=RESEND_BYTES + 1)
     with pytest.raises(BadRequest, match="after 9 of"):
-        list(payload.body())
+        list(parse_upstream(asked, snapshot).body())
 
 
 def test_a_chunked_body_passes_through_up_to_the_limit(snapshot) -> None:
@@ -509,7 +433,6 @@ def test_a_chunked_body_passes_through_up_to_the_limit(snapshot) -> None:
 
 
 JSON_BODY = b'{"model":"a","x":"%b"}' % (b"x" * 200_000)
-GZIP = [("Content-Encoding", "gzip")]
 SMALL_FORM, LARGE_FORM = (form(("model", "a"), file=b"x" * size) for size in (9, MIB))
 
 
@@ -530,48 +453,26 @@ def bodies() -> BodyBudget:
     ],
     ids=["json", "gzip", "form", "upload", "kept", "passed through"],
 )
-def test_a_body_is_counted_where_it_is_held_while_it_is(
+def test_a_body_is_counted_while_it_is_held_and_refused_where_others_leave_no_room(
     snapshot, bodies, path, body, headers, expected
 ) -> None:
+    is_upstream = path.startswith("/upstream")
+    parse = parse_upstream if is_upstream else parse_request
     for chunked in (False, True):
-        held = BodyShare(bodies)
-        made = make_request(path, body, headers=headers, body_share=held, chunked=chunked)
-        is_upstream = path.startswith("/upstream")
-        payload = (parse_upstream if is_upstream else parse_request)(made, snapshot)
-        used = bodies.memory.used_bytes, bodies.disk.used_bytes
-        assert used == ((0, 0) if is_upstream and chunked else expected)
+        share, other = BodyShare(bodies), BodyShare(bodies)
+        facts = {"headers": headers, "body_share": share, "chunked": chunked}
+        held = (0, 0) if is_upstream and chunked else expected
+        payload = parse(make_request(path, body, **facts), snapshot)
+        assert (bodies.memory.used_bytes, bodies.disk.used_bytes) == held
         payload.close()
-        held.close()
+        share.close()
         assert (bodies.memory.used_bytes, bodies.disk.used_bytes) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "headers", "chunked"),
-    [
-        ("/v1/chat/completions", JSON_BODY, [], False),
-        ("/v1/chat/completions", JSON_BODY, [], True),
-        ("/v1/chat/completions", gzip.compress(JSON_BODY), GZIP, False),
-        ("/v1/chat/completions", gzip.compress(JSON_BODY), GZIP, True),
-        (FORMS, *SMALL_FORM, False),
-        (FORMS, *SMALL_FORM, True),
-        (FORMS, *LARGE_FORM, False),
-        (FORMS, *LARGE_FORM, True),
-        ("/upstream/a/x", b"x" * RESEND_BYTES, [], False),
-    ],
-    ids=lambda value: value[:20] if isinstance(value, str) else "",
-)
-def test_a_body_for_which_others_leave_no_room_is_refused(
-    snapshot, bodies, path, body, headers, chunked
-) -> None:
-    other = BodyShare(bodies)
-    other.in_memory(bodies.memory.limit_bytes - 10)
-    other.on_disk(bodies.disk.limit_bytes - 10)
-    reads = {} if chunked or headers == GZIP else {"read": unread}
-    made = make_request(
-        path, body, headers=headers, body_share=BodyShare(bodies), chunked=chunked, **reads
-    )
-    with pytest.raises(NoRoom):
-        (parse_upstream if path.startswith("/upstream") else parse_request)(made, snapshot)
+        other.in_memory(bodies.memory.limit_bytes - 10)
+        other.on_disk(bodies.disk.limit_bytes - 10)
+        reads = {} if chunked or headers == GZIP or not any(held) else {"read": unread}
+        with pytest.raises(NoRoom) if any(held) else nullcontext():
+            parse(make_request(path, body, **facts, **reads), snapshot)
+        other.close()
 
 
 def test_what_is_announced_and_does_not_come_takes_nothing_from_others(snapshot, bodies) -> None:
