@@ -54,8 +54,8 @@ def cheapest(
     *most_nodes*, never worse than greedy. No victim of it could stay.
     """
     start = greedy(candidates, need)
-    if start is None:
-        return None
+    if start is None or not any(size > 0 for size in need):
+        return start
     search = _Search(candidates, start, need)
     if len(candidates) > EXACT_UP_TO:
         search.limit(most_nodes)
@@ -70,12 +70,12 @@ def greedy(candidates: Sequence[Sequence[Way]], need: Bytes) -> Cover | None:
     while any(each > 0 for each in left):
         best: tuple[float, int, int] | None = None
         for number, ways in enumerate(candidates):
-            for index, way in enumerate(ways):
-                now = chosen[number]
-                if now is not None and index <= now:
-                    continue
-                useful = _gain(way, _way(ways, chosen[number]), left)
-                extra = way.cost - _cost(ways, chosen[number])
+            now = chosen[number]
+            before, paid = _way(ways, now), _cost(ways, now)
+            for index in range(0 if now is None else now + 1, len(ways)):
+                way = ways[index]
+                useful = _gain(way, before, left)
+                extra = way.cost - paid
                 if useful > 0 and (best is None or (extra / useful, number, index) < best):
                     best = (extra / useful, number, index)
         if best is None:
@@ -120,10 +120,9 @@ def _without_idle(
     candidates: Sequence[Sequence[Way]], chosen: list[int | None], need: Bytes
 ) -> list[int | None]:
     """Return *chosen* without victims that may stay, the most expensive first."""
-    order = sorted(
-        range(len(chosen)), key=lambda number: -_cost(candidates[number], chosen[number])
-    )
-    for number in order:
+    victims = [number for number, index in enumerate(chosen) if index is not None]
+    victims.sort(key=lambda number: -_cost(candidates[number], chosen[number]))
+    for number in victims:
         kept = chosen[number]
         chosen[number] = None
         if not is_enough(candidates, chosen, need):
@@ -189,7 +188,8 @@ class _Search:
         useful = [number for number, found in steps.items() if found]
         useful.sort(key=lambda number: self._rank(steps[number]))
         self._order = [(number, steps[number]) for number in useful]
-        self._rest = [self._rests(place) for place in range(len(useful) + 1)]
+        self._prices = [self._prices_of(device) for device in range(len(self._need))]
+        self._rests: dict[int, list[_Rest]] = {}
 
     def limit(self, nodes: float) -> None:
         """Look at about *nodes* at most."""
@@ -213,18 +213,26 @@ class _Search:
         parts = (size / wanted for size, wanted in zip(last.frees, self._need, strict=True))
         return -sum(parts), last.cost, last.tie
 
-    def _rests(self, place: int) -> list[_Rest]:
-        found = []
-        for device in range(len(self._need)):
-            items = [
-                (
-                    min(step.cost / step.frees[device] for step in steps if step.frees[device]),
-                    steps[-1].frees[device],
-                )
-                for _, steps in self._order[place:]
-                if steps[-1].frees[device]
+    def _prices_of(self, device: int) -> list[tuple[float, int, int]]:
+        """Return the least price of a byte, the bytes and the place of each candidate, sorted."""
+        return sorted(
+            (
+                min(step.cost / step.frees[device] for step in steps if step.frees[device]),
+                steps[-1].frees[device],
+                place,
+            )
+            for place, (_, steps) in enumerate(self._order)
+            if steps[-1].frees[device]
+        )
+
+    def _rest(self, place: int) -> list[_Rest]:
+        """Return what can still be freed of each device from *place* on."""
+        found = self._rests.get(place)
+        if found is None:
+            found = self._rests[place] = [
+                _Rest([(price, size) for price, size, at in prices if at >= place])
+                for prices in self._prices
             ]
-            found.append(_Rest(sorted(items)))
         return found
 
     def _visit(self, place: int, left: Bytes, cost: float, tie: tuple[bool, float]) -> None:
@@ -249,7 +257,7 @@ class _Search:
     def _is_hopeless(self, place: int, left: Bytes, cost: float, tie: tuple[bool, float]) -> bool:
         """Tell whether what is left cannot be freed, or not by a better choice than the best."""
         least = cost
-        for rest, wanted in zip(self._rest[place], left, strict=True):
+        for rest, wanted in zip(self._rest(place), left, strict=True):
             if wanted > 0:
                 least = max(least, cost + rest.least(wanted))
         key = self.best.key

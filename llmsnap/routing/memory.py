@@ -116,6 +116,7 @@ class Memory(Residency):
         self.devices = tuple(devices)
         self.needs = tuple(needs)
         self._need_of = {need.model_id: need for need in self.needs}
+        self._pinned = tuple(need for need in self.needs if need.always_stays)
         self._held: dict[tuple[str, str, bool], Bytes] = {}
         self._may_fit: dict[tuple[str, str], bool] = {}
 
@@ -219,8 +220,8 @@ class Memory(Residency):
     def _all_of(self, device: str) -> Bytes:
         """Return the whole of *device*, or of the first one if that is empty."""
         pinned = [0] * len(self.devices)
-        for need in self.needs:
-            if need.always_stays and need.is_known:
+        for need in self._pinned:
+            if need.is_known:
                 pinned = [a + b for a, b in zip(pinned, self.held(need.model_id, ""), strict=True)]
         free = [
             max(1, each.capacity - each.reserve - each.others - taken)
@@ -247,7 +248,7 @@ class Memory(Residency):
         if found is None:
             known = {each.name for each in self.devices}
             found = known.issuperset(need.named)
-            beside = [each for each in self.needs if each.always_stays and each is not need]
+            beside = [each for each in self._pinned if each is not need]
             found = found and self._have_places(self.held(need.model_id, place), beside)
             self._may_fit[key] = found
         return found
@@ -274,7 +275,7 @@ class Memory(Residency):
         )
 
     def _why_never(self, need: Need) -> str:
-        pinned = [each.model_id for each in self.needs if each.always_stays and each is not need]
+        pinned = [each.model_id for each in self._pinned if each is not need]
         verb = "is" if len(pinned) == 1 else "are"
         kept = f", beside {', '.join(pinned)}, which {verb} pinned" if pinned else ""
         places = list(self._places(need, None))
@@ -411,12 +412,11 @@ class _Ledger:
         self._candidates: list[_Candidate] = []
         for need in memory.needs:
             model = facts.get(need.model_id)
-            if model is not None and need.model_id != target and self._takes_room(need, model):
+            if model is None or need.model_id == target:
+                continue
+            is_gone = model.state is State.STOPPED and need.model_id not in self._running
+            if not is_gone or model.leaves is not None:
                 self._account(need, model)
-
-    def _takes_room(self, need: Need, model: ModelFacts) -> bool:
-        rests = model.state is State.STOPPED and model.leaves is None
-        return not rests or need.model_id in self._running
 
     def _account(self, need: Need, model: ModelFacts) -> None:
         name = need.model_id
@@ -462,9 +462,9 @@ class _Ledger:
 
     def _add(self, need: Need, model: ModelFacts, sizes: Mapping[Action, Bytes]) -> None:
         """Add a candidate that leaves in one of the ways *sizes*, each with what it frees."""
-        answers_s = model.answers_s(self._now)
+        answers_s, tie = model.answers_s(self._now), _tie(model)
         ways = tuple(
-            Way(reload_cost(need, model, action, self._latest) + answers_s, frees, _tie(model))
+            Way(reload_cost(need, model, action, self._latest) + answers_s, frees, tie)
             for action, frees in sizes.items()
         )
         self._candidates.append(_Candidate(need.model_id, tuple(sizes), ways, answers_s))

@@ -15,6 +15,7 @@ from llmsnap.config import Expression, MatrixConfig
 from llmsnap.config.matrix import allows
 from llmsnap.models import State
 from llmsnap.routing.matrix import Graph, Matrix, Solver, learned_costs
+from llmsnap.routing.memory import Device, Memory, Need, Share
 from llmsnap.routing.messages import Eviction, SwapOutcome
 from llmsnap.routing.residency import Action, LoadKind, Lost, Plan, PlannedSwap
 from tests.parity import parity
@@ -352,10 +353,16 @@ ANY_TWO = "2 of (m1, m2, m3, m4)"
 FOUR = "m1 m2 m3 m4"
 
 
-def any_two(**settings_: float) -> World:
+def any_two(rule: str = "matrix") -> World:
     """Any two of four models; m1 and m2 run, m2 was used last."""
-    world = World(FOUR, **settings_)
+    world = World(FOUR)
     world.residency = matrix(FOUR, s=ANY_TWO)
+    if rule == "memory":
+        needs = (Need(name, (Share("gpu0", 8),)) for name in FOUR.split())
+        world.residency = Memory([Device("gpu0", 16)], needs)
+    elif rule == "two cards":
+        needs = (Need(name, anywhere=8) for name in FOUR.split())
+        world.residency = Memory([Device("gpu0", 8), Device("gpu1", 8)], needs)
     world.configure()
     for name in ("m1", "m2"):
         world.request(name, 1.0)
@@ -363,13 +370,17 @@ def any_two(**settings_: float) -> World:
     return world
 
 
+either_rule = pytest.mark.parametrize("rule", ["matrix", "memory", "two cards"])
+
+
 @parity(
     "Swap matrix",
     "the model that was loaded last may leave first",
     "the one used longest ago leaves",
 )
-def test_the_model_used_longest_ago_leaves() -> None:
-    world = any_two()
+@either_rule
+def test_the_model_used_longest_ago_leaves(rule: str) -> None:
+    world = any_two(rule)
     world.request("m3", 1.0)
     world.run(10.0)
     world.request("m4", 1.0)
@@ -383,8 +394,9 @@ def test_the_model_used_longest_ago_leaves() -> None:
     "a request may wait for a busy model though an idle one could leave",
     "the idle one leaves at once",
 )
-def test_an_idle_model_leaves_before_a_busy_one_at_the_same_cost() -> None:
-    world = any_two()
+@either_rule
+def test_an_idle_model_leaves_before_a_busy_one_at_the_same_cost(rule: str) -> None:
+    world = any_two(rule)
     stream = world.request("m1")
     asked = world.request("m3", 1.0)
     world.run(2.0)
@@ -398,16 +410,18 @@ def test_an_idle_model_leaves_before_a_busy_one_at_the_same_cost() -> None:
     "replacements run one after another",
     "side by side if what runs is allowed at all times",
 )
-def test_two_replacements_run_side_by_side() -> None:
-    world = any_two()
+@either_rule
+def test_two_replacements_run_side_by_side(rule: str) -> None:
+    world = any_two(rule)
     both = [world.request("m3", 1.0), world.request("m4", 1.0)]
     world.run(2.0)
     assert [asked.waited_s for asked in both] == [1.5, 1.5]
     assert [record.waits_s for record in world.records[-2:]] == [(1.5,), (1.5,)]
 
 
-def test_models_that_are_starting_count() -> None:
-    world = any_two()
+@either_rule
+def test_models_that_are_starting_count(rule: str) -> None:
+    world = any_two(rule)
     world.models["m3"].load_s = 20.0
     world.request("m3", 1.0)
     world.run(5.0)
@@ -417,15 +431,19 @@ def test_models_that_are_starting_count() -> None:
     assert [world.state(name) for name in ("m3", "m4")] == ["starting", "ready"]
 
 
-def test_gates_open_when_a_cheaper_plan_is_found() -> None:
-    """m2 is drained for m3; m1 becomes idle: it leaves, and m2 serves on."""
-    world = any_two()
-    streams = [world.request("m1"), world.request("m2")]
+@either_rule
+def test_gates_open_when_a_cheaper_plan_is_found(rule: str) -> None:
+    """One is drained for m3; the other becomes idle: it leaves, and the one drained serves on."""
+    world = any_two(rule)
+    streams = {name: world.request(name) for name in ("m1", "m2")}
     asked = world.request("m3", 1.0)
     world.run(30.0)
-    late = world.request("m2")
+    (swap,) = world.scheduler._state.swaps.values()
+    (drained,) = swap.victims
+    stream = streams.pop(drained)
+    late = world.request(drained)
     assert late.pending
-    world.finish(streams[0])
+    world.finish(*streams.values())
     assert late.in_flight
     world.run(2.0)
     assert asked.granted_at is not None
@@ -434,7 +452,7 @@ def test_gates_open_when_a_cheaper_plan_is_found() -> None:
         ("m3", SwapOutcome.ABORTED, "there is a better plan"),
         ("m3", SwapOutcome.DONE, ""),
     ]
-    assert streams[1].in_flight
+    assert stream.in_flight
 
 
 def test_the_choice_stands_once_the_first_victim_leaves() -> None:
