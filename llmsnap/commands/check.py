@@ -252,7 +252,7 @@ def _models(config: Config) -> list[dict[str, Any]]:
             "group": groups[model.id],
             "aliases": list(model.aliases),
         }
-        for model in config.models.values()
+        for _, model in sorted(config.models.items())
     ]
 
 

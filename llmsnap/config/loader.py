@@ -13,6 +13,7 @@ from collections.abc import Mapping as Values
 from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from llmsnap.errors import ConfigError, Problem
@@ -302,7 +303,9 @@ class _Build:
             finish(model, numbers.get(model.id), inherits, launchers, self._report)
             for model in partials
         ]
-        return collect(models, node, self._report)
+        names = collect(models, node, self._report)
+        in_file_order = {model_id: names.models[model_id] for model_id in entries}
+        return names._replace(models=MappingProxyType(in_file_order))
 
     def _ports(self, partials: list[PartialModel], start_port: int) -> dict[str, int]:
         wanting = [model for model in partials if model.wants_port]

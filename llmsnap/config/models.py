@@ -381,7 +381,7 @@ def _check_calls(entries: _Entries, path: Path, reader: ValueReader) -> None:
 
 
 class ModelNames(NamedTuple):
-    """The models by id, and the model id of each alias."""
+    """The models by id, in the order of the file, and the model id of each alias."""
 
     models: Values[str, ModelConfig]
     aliases: Values[str, str]
@@ -397,7 +397,7 @@ class ModelNames(NamedTuple):
 
 
 def collect(models: Iterable[ModelConfig], node: Node | None, report: Report) -> ModelNames:
-    """Return the names of *models*, in ascending order of ids.
+    """Return the names of *models*.
 
     An alias belongs to one model only; unreachable aliases are left out.
     """

@@ -224,13 +224,13 @@ def test_what_fits_together_is_listed(run) -> None:
     said = text[text.index("  big: ") :].splitlines()[:-1]
     assert said == [
         "  big: 14 GiB on gpu0, declared",
-        "  fix: 1 GiB on gpu0 and 1 GiB on ram, declared, pinned",
-        "  max: 23 GiB on gpu0, declared",
         "  mid: 12 GiB on gpu0, declared",
+        "  fix: 1 GiB on gpu0 and 1 GiB on ram, declared, pinned",
         "  new: unknown, so it gets the first device alone",
+        "  max: 23 GiB on gpu0, declared",
         "these fit together:",
         "  big, fix",
-        "  fix, mid",
+        "  mid, fix",
         "  fix, new",
         "these never fit together:",
         "  big and mid",
@@ -240,7 +240,7 @@ def test_what_fits_together_is_listed(run) -> None:
         "is pinned",
     ]
     found = json.loads(run("f.yaml", "--json", f=MEMORY)[1])["memory"]
-    assert found["together"] == [["big", "fix"], ["fix", "mid"], ["fix", "new"]]
+    assert found["together"] == [["big", "fix"], ["mid", "fix"], ["fix", "new"]]
     assert found["apart"][0] == ["big", "mid"]
     crowded = "selectors: {s: {strategy: spillover, targets: [big, mid]}}\n"
     advice = "advice: selectors.s.targets: its targets do not all fit in memory together"

@@ -69,7 +69,7 @@ def test_backslashes_that_disappear_are_told(path: str, told: bool) -> None:
 
 def test_ids_are_taken_literally() -> None:
     found = config("models: {1.50: &m {cmd: 's ${PORT}'}, true: *m, 'a b/c:d': *m, 0x1F: *m}")
-    assert list(found.models) == ["0x1F", "1.50", "a b/c:d", "true"]
+    assert list(found.models) == ["1.50", "true", "a b/c:d", "0x1F"]
 
 
 def test_comments_are_gone_from_commands() -> None:
@@ -344,7 +344,7 @@ def test_faulty_endpoints_are_told_also_when_disabled(name: str, endpoint: str, 
 
 def test_names_resolve_to_ids() -> None:
     found = config("models: {b: {cmd: 's ${PORT}', aliases: [x, ' x ']}, a: {cmd: 's ${PORT}'}}")
-    assert list(found.models) == ["a", "b"]
+    assert list(found.models) == ["b", "a"]  # as in the file
     assert found.aliases == {"x": "b", " x ": "b"}
 
 

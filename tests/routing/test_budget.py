@@ -137,6 +137,21 @@ def test_needs_are_declared_else_measured_else_estimated(
     assert (need.source, need.is_known, need.anywhere) == (source, source != "unknown", 0)
 
 
+def test_of_equal_models_the_one_leaves_that_the_file_has_first() -> None:
+    model = "{cmd: 's ${PORT}', memory: {gpu0: 8GiB}}"
+    models = "".join(f"  {name}: {model}\n" for name in ("z", "t", "b", "c"))
+    config = loads(f"memory: {{gpu0: 24GiB}}\nmodels:\n{models}", environ={})
+    machine = World("z t b c")
+    machine.residency = budget_of(config)
+    machine.configure()
+    for name in ("b", "z", "c"):
+        machine.load(name)
+    machine.run(10.0)
+    machine.load("t")
+    machine.run(10.0)
+    assert machine.records[-1].evicted == (Eviction("z", Action.STOP),)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

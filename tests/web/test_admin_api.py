@@ -238,7 +238,7 @@ def test_devices_of_the_budget_are_listed_with_the_name_of_the_card(client) -> N
     device = found["devices"][0]
     assert (device["name"], device["label"], device["uuid"]) == ("gpu0", "RTX 4090", "GPU-7")
     assert (device["capacity"], device["free"]) == (24 << 30, 24 << 30)
-    huge, qwen = found["models"]
+    qwen, huge = found["models"]
     assert qwen == {
         "model": "qwen", "need": {"gpu0": 14 << 30}, "asleep": {}, "source": "declared",
         "pinned": True, "never_fits": "",
