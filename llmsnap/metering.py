@@ -18,7 +18,7 @@ from functools import partial
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
-from llmsnap.config import Config, ModelConfig
+from llmsnap.config import Config, MemoryNeed, ModelConfig
 from llmsnap.memory import (
     RAM,
     VISIBLE,
@@ -37,7 +37,7 @@ from llmsnap.memory import (
     take_reading,
 )
 from llmsnap.models import State, definition_of
-from llmsnap.routing import Figures, FoundDevice, KnownSizes, Lacks, Memory, budget_of, shown_gib
+from llmsnap.routing import Figures, FoundDevice, KnownSizes, Memory, budget_of, shown_gib
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry import Source, WorkerStuck, WorkerThread
@@ -129,7 +129,6 @@ class MemoryMeter:
         self._steady: dict[tuple[str, str], int] = {}
         self.budget = Memory((), ())
         """What the scheduler decides by; without devices where it is no memory budget."""
-        self.lacks = Lacks()
 
     def __repr__(self) -> str:
         return f"<MemoryMeter of {len(self._devices)} devices, {len(self._known)} models>"
@@ -186,9 +185,34 @@ class MemoryMeter:
         return found
 
     def note_lack(self, model: ModelConfig) -> bool:
-        """Note that a load of *model* ran out of memory; whether its need grows by it."""
+        """Note that a load of *model* ran out of memory; whether its need grows by it.
+
+        Never switches.
+        """
         need = self.budget.need(model.id)
-        return self.lacks.note(model, is_known=need is not None and need.is_known)
+        if need is None or not need.is_known:
+            return False
+        self._learned.note_lack(self._digest(model), _declared(model.memory))
+        self._tasks.spawn("remember a lack", self._learned.write)
+        return True
+
+    def forget_lacks(self, model: ModelConfig) -> bool:
+        """Forget the loads of *model* that ran out of memory; whether there were any.
+
+        Never switches.
+        """
+        if not self._lacks(model):
+            return False
+        self._learned.forget_lacks(self._digest(model))
+        self._tasks.spawn("forget lacks", self._learned.write)
+        return True
+
+    def _lacks(self, model: ModelConfig) -> int:
+        return self._learned.lacks(self._digest(model), _declared(model.memory))
+
+    def _digest(self, model: ModelConfig) -> str:
+        """Return what its figures are remembered by, without its files while they hang."""
+        return self._facts(model.id).digest or definition_of(model)
 
     def refigure(self) -> None:
         """Hand on the budget, if it has changed. Never switches."""
@@ -362,7 +386,7 @@ class MemoryMeter:
                 }
                 for model_id, holds in self._ledger.held.items()
             },
-            {model.id: self.lacks.times(model) for model in config.models.values()},
+            {model.id: self._lacks(model) for model in config.models.values()},
             self._ledger.sleeping,
         )
 
@@ -414,6 +438,15 @@ class _Collected:
     needs: dict[str, KnownSizes] = field(default_factory=dict)
     asleep: dict[str, KnownSizes] = field(default_factory=dict)
     splits: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def _declared(need: MemoryNeed | None) -> str:
+    """Return what the file says of a need, to be compared; empty: nothing."""
+    if need is None:
+        return ""
+    sizes = [(each.device, each.size_bytes) for each in need.sizes]
+    sizes += [("any", need.anywhere_bytes), ("all", need.total_bytes)]
+    return ",".join(f"{name}:{size}" for name, size in sizes if size)
 
 
 def figures_of(config: Config, state: StateDir) -> Figures:

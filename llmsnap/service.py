@@ -447,8 +447,9 @@ class Service:
 
     def load(self, model_id: str, *, wait: bool = True) -> None:
         """Load a model by hand, whatever failed before. With *wait*, blocks until it is ready."""
+        model = self.runtime.config.models.get(model_id)
         never_fits = self.preview(model_id).get("answer") == "never_fits"
-        if never_fits and self.meter.lacks.forget(model_id):
+        if never_fits and model is not None and self.meter.forget_lacks(model):
             self.meter.refigure()
         self.driver.load(model_id, wait=wait)
 
@@ -722,7 +723,7 @@ class Service:
             return False
         log.warning(
             "<%s> it ran out of memory while loading: it is taken to need a tenth more, until its "
-            "command or its `memory` is changed",
+            "command, its files or its `memory` are changed",
             model_id,
         )
         self.meter.refigure()

@@ -132,6 +132,51 @@ def test_an_estimate_is_on_the_device_of_its_model_and_what_was_measured_is_of_t
     assert use("device: ram, ") == {"ram": 115}
 
 
+GROWN = " + 10%, having run out of memory"
+
+
+def test_what_ran_out_of_memory_needs_more_after_a_restart_too_until_its_memory_changes(
+    machine: Machine,
+) -> None:
+    machine.use(machine.config())
+    assert machine.meter.note_lack(machine.config().models["fixed"])
+    machine.meter.refigure()
+    assert machine.need("fixed") == (f"declared{GROWN}", 330)
+    machine.meter.close()
+    machine.meter = machine.new_meter()
+    machine.meter.open(machine.config())
+    machine.use(machine.config())
+    assert machine.need("fixed") == (f"declared{GROWN}", 330)
+    assert machine.need("auto") == ("estimated", 115)
+    other = TEXT.replace("FILE", str(machine.file)).replace("300MiB", "320MiB")
+    machine.use(loads(other, environ={}))
+    assert machine.need("fixed") == ("declared", 320)
+    machine.use(machine.config())
+    assert machine.meter.forget_lacks(machine.config().models["fixed"])
+    assert not machine.meter.forget_lacks(machine.config().models["fixed"])
+    machine.meter.refigure()
+    assert machine.need("fixed") == ("declared", 300)
+
+
+def test_the_growth_of_a_need_ends_where_more_is_measured(machine: Machine) -> None:
+    machine.use(machine.config())
+    model = machine.config().models["auto"]
+    measured = "measured 2026-11-30"
+    for number, (used, need) in enumerate(
+        ((220, (measured, 220)), (215, (f"{measured}{GROWN}", 242)), (250, (measured, 250)))
+    ):
+        machine.run("auto", State.STARTING, 0, number)
+        machine.run("auto", State.READY, used, number)
+        assert machine.need() == need
+        assert machine.meter.note_lack(model)
+
+
+def test_an_unknown_need_cannot_grow(machine: Machine) -> None:
+    config = machine.config("  new: {cmd: 'serve ${PORT}'}")
+    machine.use(config)
+    assert not machine.meter.note_lack(config.models["new"])
+
+
 def test_a_crowded_load_teaches_nothing(machine: Machine) -> None:
     machine.others = 950
     machine.use(machine.config())

@@ -1,7 +1,8 @@
 """What models were measured to need, kept in the state directory.
 
 A figure belongs to a definition and its model files: a changed command, or another file by the same
-name, is another model. Devices are named by UUID, since numbers change when a card is added.
+name, is another model. Devices are named by UUID, since numbers change when a card is added. Beside
+it is how often loads ran out of memory, by which the need grows.
 """
 
 from __future__ import annotations
@@ -21,19 +22,24 @@ FILE = "memory.json"
 MOST_FILE_BYTES = 4 << 20
 LEAST_CHANGE = 16 * 1024**2
 """A peak that grows by less is not written."""
+MOST_LACKS = 50
+"""The need is a hundred times the figure then."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedNeed:
     """Bytes by the UUID of the device, while ready and asleep; *day* as ``2026-11-30``.
 
-    *asleep* is None before the first sleep.
+    *ready* is empty before the first measurement, *asleep* is None before the first sleep. *lacks*
+    loads ran out of memory since then, while the file had *declared* as the need.
     """
 
     ready: Mapping[str, int]
     asleep: Mapping[str, int] | None
     day: str
     by_difference: bool = False
+    lacks: int = 0
+    declared: str = ""
 
     @property
     def source(self) -> str:
@@ -68,7 +74,8 @@ class LearnedNeeds:
         """Take the peak of a run; return whether it changed what is known.
 
         Peaks of processes add up to the highest of all runs. One by difference replaces the last,
-        since other programs may have taken part of it.
+        since other programs may have taken part of it. Where no need is declared, a higher peak
+        ends the growth by loads that lacked memory: it is what they lacked.
         """
         uuids = {each.name: key_of(each) for each in devices}
         ready = {uuids[name]: size for name, size in peak.ready.items() if name in uuids}
@@ -80,13 +87,34 @@ class LearnedNeeds:
                 name: max(before.ready.get(name, 0), ready.get(name, 0))
                 for name in {**before.ready, **ready}
             }
+        lacks, declared = 0, ""
         if before is not None:
             asleep = asleep if asleep is not None else before.asleep
+            if before.declared or sum(ready.values()) < sum(before.ready.values()) + LEAST_CHANGE:
+                lacks, declared = before.lacks, before.declared
             same = _is_near(ready, before.ready) and _is_near(asleep or {}, before.asleep or {})
             if same and (asleep is None) == (before.asleep is None):
                 return False
-        self._known.keep(digest, LearnedNeed(ready, asleep, day, peak.by_difference))
+        need = LearnedNeed(ready, asleep, day, peak.by_difference, lacks, declared)
+        self._known.keep(digest, need)
         return True
+
+    def note_lack(self, digest: str, declared: str) -> None:
+        """Note that a load ran out of memory, with *declared* as the need in the file, if any."""
+        lacks = min(self.lacks(digest, declared) + 1, MOST_LACKS)
+        before = self._known.get(digest) or LearnedNeed({}, None, "")
+        self._known.keep(digest, replace(before, lacks=lacks, declared=declared))
+
+    def lacks(self, digest: str, declared: str) -> int:
+        """Return how often loads ran out of memory; with another need *declared* it begins anew."""
+        known = self._known.get(digest)
+        return known.lacks if known is not None and known.declared == declared else 0
+
+    def forget_lacks(self, digest: str) -> None:
+        """Forget the loads that ran out of memory."""
+        known = self._known.get(digest)
+        if known is not None:
+            self._known.keep(digest, replace(known, lacks=0, declared=""))
 
 
 def key_of(device: DeviceMemory) -> str:
@@ -119,6 +147,8 @@ def _is_near(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
 
 def _parsed(entry: Mapping[str, Any]) -> LearnedNeed:
     need = LearnedNeed(**entry)
+    if not 0 <= need.lacks <= MOST_LACKS:
+        raise ValueError("it did not run out of memory so often")
     ready = {str(name): int(size) for name, size in need.ready.items()}
     asleep = need.asleep
     if asleep is not None:

@@ -4,11 +4,10 @@ The scheduler is pure: events in, effects out. Read ``messages`` first (events, 
 contract between scheduler and driver), then ``scheduler`` (what each event leads to) with ``swaps``
 (which swaps begin) and ``state`` (what is remembered, and every change of it). ``policies`` say
 when a swap may begin, ``residency`` which models leave for it, ``timing`` what moves took and how
-long failures are held against a model, ``lacks`` which loads ran out of memory, ``pools`` which
-models leave a cluster that has no machine free. ``explain`` makes
-views, reasons and errors of the state, ``preview`` says what a load would do, ``sentences`` puts
-that and finished swaps into words, ``occupancy`` says what the devices of a memory budget hold, and
-``together`` what fits on them.
+long failures are held against a model, ``pools`` which models leave a cluster that has no machine
+free. ``explain`` makes views, reasons and errors of the state, ``preview`` says what a load would
+do, ``sentences`` puts that and finished swaps into words, ``occupancy`` says what the devices of a
+memory budget hold, and ``together`` what fits on them.
 ``budget`` makes that budget of the configuration and what was found and measured, ``yielding`` says
 which idle models leave for memory that other programs take.
 ``driver`` gives out leases and runs swaps in greenlets, ``barrier`` holds their loads until memory
@@ -20,7 +19,6 @@ from llmsnap.routing.barrier import Barrier
 from llmsnap.routing.budget import Figures, FoundDevice, KnownSizes, budget_of
 from llmsnap.routing.driver import Driver, Lease, Ticket
 from llmsnap.routing.explain import ModelView
-from llmsnap.routing.lacks import Lacks
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Memory, shown_gib
 from llmsnap.routing.messages import (
@@ -57,7 +55,6 @@ __all__ = [
     "Figures",
     "FoundDevice",
     "KnownSizes",
-    "Lacks",
     "Lease",
     "LocalRoute",
     "Matrix",

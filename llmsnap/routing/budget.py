@@ -16,13 +16,14 @@ from llmsnap.config import (
     MemoryNeed,
     ModelConfig,
 )
-from llmsnap.routing.lacks import grown
 from llmsnap.routing.memory import Device, Memory, Need, Share
 from llmsnap.routing.pools import Pool
 
 RAM = "ram"
 DECLARED = "declared"
 UNKNOWN = "unknown"
+GROWTH = 1.1
+"""The factor by which a need grows with each load that ran out of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +198,18 @@ def _sizes(
         sizes.append((RAM, given.anywhere_bytes))
         return placing.shares(sizes), 0, DECLARED
     return placing.shares(sizes), given.anywhere_bytes, DECLARED
+
+
+def grown(need: Need, times: int) -> Need:
+    """Return *need* after *times* loads that ran out of memory with less."""
+    if not times:
+        return need
+    factor = GROWTH**times
+    shares = tuple(Share(each.device, int(each.size * factor)) for each in need.shares)
+    return replace(
+        need,
+        shares=shares,
+        anywhere=int(need.anywhere * factor),
+        source=f"{need.source} + {factor - 1:.0%}, having run out of memory",
+        lacks=times,
+    )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsnap.config import MemoryNeed, ModelConfig
 from llmsnap.errors import in_full
 from llmsnap.models import State
+from llmsnap.routing.budget import grown
 from llmsnap.routing.explain import error_of
-from llmsnap.routing.lacks import Lacks, grown
 from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import (
     Due,
@@ -531,20 +530,10 @@ def test_a_load_that_waits_for_memory_can_be_given_up() -> None:
     assert machine.records[-1].outcome == "aborted"
 
 
-def test_a_need_grows_by_a_tenth_until_the_definition_changes() -> None:
-    lacks = Lacks()
-    model = ModelConfig("m", "serve", memory=MemoryNeed(anywhere_bytes=100))
-    assert not lacks.note(model, is_known=False), "an unknown need cannot grow"
-    for times in (1, 2):
-        assert lacks.note(model)
-        assert lacks.times(model) == times
-    grown_need = grown(Need("m", (Share("ram", 1000),), 100), lacks.times(model))
-    assert grown_need == Need("m", (Share("ram", 1210),), 121, lacks=2)
-    assert lacks.times(replace(model, ttl_s=5.0)) == 2
-    assert lacks.times(replace(model, memory=MemoryNeed(anywhere_bytes=120))) == 0
-    assert lacks.times(replace(model, cmd="serve -c 1")) == 0
-    assert lacks.forget("m")
-    assert lacks.times(model) == 0
+def test_a_need_grows_by_a_tenth_with_each_load_that_ran_out_of_memory() -> None:
+    found = grown(Need("m", (Share("ram", 1000),), 100), 2)
+    source = "declared + 21%, having run out of memory"
+    assert found == Need("m", (Share("ram", 1210),), 121, source=source, lacks=2)
 
 
 sizes = st.integers(1, 6)

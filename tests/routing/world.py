@@ -14,8 +14,8 @@ from typing import Any
 from llmsnap.config import loads
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
+from llmsnap.routing.budget import grown
 from llmsnap.routing.explain import ModelView
-from llmsnap.routing.lacks import grown
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import ModelRules, SchedulerOptions, SwapRecord
