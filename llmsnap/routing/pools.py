@@ -89,10 +89,8 @@ class Pooled(Residency):
     def __hash__(self) -> int:
         return hash((self.here, self.pools))
 
-    @property
-    def replans(self) -> bool:
-        """Whether plans depend on what else runs."""
-        return self.here.replans
+    replans = True
+    """Which models leave depends on what else runs, for a model that found no machine."""
 
     def plan(
         self,
