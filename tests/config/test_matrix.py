@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config import EvictCost, partners
+from llmsnap.config import EvictCost, MatrixConfig, partners
 from llmsnap.config.expressions import MAX_DEPTH, parse
 from llmsnap.config.loader import loads, loads_with_advice
 from llmsnap.errors import ConfigError
-from tests.config.reading import advice, config, problem, problems
+from tests.config.reading import advice, config, problem
 from tests.parity import parity
 
 MODELS = """
@@ -24,55 +24,40 @@ def matrix(text: str) -> str:
     return f"{MODELS}matrix: {text}\n"
 
 
+def matrix_of(text: str, before: str = "") -> MatrixConfig:
+    found = config(before + matrix(text)).matrix
+    assert found is not None
+    return found
+
+
 @parity("Swap matrix", "`vars`, `evict_costs`, `sets`")
+@parity("Swap matrix", "evict_costs: auto", "what it costs to evict a model is its load time")
 def test_a_matrix_is_read() -> None:
-    found = config(
-        matrix(
-            "{vars: {d: 'org/d:7'}, evict_costs: {d: 5, a: 2}, sets: {s: a & (b | d), t: +s | c}}"
-        )
+    found = matrix_of(
+        "{vars: {d: 'org/d:7'}, evict_costs: {d: 5, a: 2}, sets: {s: a & (b | d), t: +s | c}}"
     )
-    assert found.residency == "matrix"
-    assert found.matrix is not None
-    assert found.matrix.costs == (EvictCost("a", 2), EvictCost("org/d:7", 5))
-    assert [(each.name, str(each.expression)) for each in found.matrix.sets] == [
+    assert found.costs == (EvictCost("a", 2), EvictCost("org/d:7", 5))
+    assert [(each.name, str(each.expression)) for each in found.sets] == [
         ("s", "a & (b | org/d:7)"),
         ("t", "+s | c"),
     ]
-    assert partners(found.matrix) == {
-        "a": {"b", "org/d:7"},
-        "b": {"a"},
-        "org/d:7": {"a"},
-        "c": set(),
-    }
+    assert partners(found) == {"a": {"b", "org/d:7"}, "b": {"a"}, "org/d:7": {"a"}, "c": set()}
+    assert not found.learns_costs
+    assert matrix_of("{evict_costs: auto, sets: {s: a}}").learns_costs
+    hidden = matrix_of("{vars: {a: c}, sets: {s: a}}")
+    assert str(hidden.sets[0].expression) == "c", "a var hides a model of its name"
 
 
 @parity("Swap matrix", "macros in expressions, costs and targets of `vars`")
 def test_macros_apply_in_values() -> None:
-    text = "macros: {both: a & b, n: 3, who: c}\n" + matrix(
-        "{vars: {x: '${who}'}, evict_costs: {a: '${n}'}, sets: {s: '${both} | x'}}"
-    )
-    found = config(text).matrix
-    assert found is not None
+    text = "{vars: {x: '${who}'}, evict_costs: {a: '${n}'}, sets: {s: '${both} | x'}}"
+    found = matrix_of(text, "macros: {both: a & b, n: 3, who: c}\n")
     assert (found.costs, str(found.sets[0].expression)) == ((EvictCost("a", 3),), "a & b | c")
 
 
-def test_a_var_hides_a_model_of_its_name() -> None:
-    found = config(matrix("{vars: {a: c}, sets: {s: a}}")).matrix
-    assert found is not None
-    assert str(found.sets[0].expression) == "c"
-
-
 def test_a_set_may_refer_to_a_later_one_which_then_stands_before_it() -> None:
-    found = config(matrix("{sets: {a: +late & b, other: c, late: a}}")).matrix
-    assert found is not None
+    found = matrix_of("{sets: {a: +late & b, other: c, late: a}}")
     assert [each.name for each in found.sets] == ["late", "a", "other"]
-
-
-@parity("Swap matrix", "evict_costs: auto", "what it costs to evict a model is its load time")
-def test_costs_may_be_learned() -> None:
-    found = config(matrix("{evict_costs: auto, sets: {s: a}}")).matrix
-    assert found is not None
-    assert found.learns_costs
 
 
 @pytest.mark.parametrize(
@@ -178,6 +163,7 @@ def test_the_mistakes_of_a_matrix_that_is_not_in_use_are_advice() -> None:
         ("{sets: {s: +chats, chat: a}}", 'no set "chats" - did you mean "chat"?'),
         ("{sets: {s: +s}}", "in a circle: s -> s - take one reference out"),
         ("{sets: {s: +t, t: +u | a, u: +s}}", "in a circle: s -> t -> u -> s"),
+        ("{sets: {s: +t, t: +s, u: +t & a}}", "in a circle: s -> t -> s"),
         ("{sets: {s: '4 of (a, b, c)'}}", '"4" of 3 is not possible - write a number from 1 to 3'),
         ("{sets: {s: '0 of (a, b)'}}", '"0" of 2 is not possible'),
         ("{sets: {s: 'two of (a, b)'}}", '"two" of 2 is not possible'),
@@ -211,10 +197,6 @@ def test_all_mistakes_are_told_at_once_with_their_places() -> None:
         (1, 11, '"b" follows an operand directly'),
         (2, 8, '"z" is neither a var nor a model (character 5)'),
     ]
-
-
-def test_a_circle_is_told_once() -> None:
-    assert len(problems(matrix("{sets: {s: +t, t: +s, u: +t & a}}"))) == 1
 
 
 def test_parentheses_may_be_deep_but_not_endless() -> None:

@@ -31,7 +31,6 @@ from llmsnap.config.scalars import (
     strip_comments,
     url_fault,
     without_password,
-    yes_or_no,
 )
 from llmsnap.config.yaml import compose
 from llmsnap.errors import CommandProblem
@@ -81,11 +80,6 @@ def test_what_an_unquoted_scalar_means(text: str, meaning: Value) -> None:
     found = resolve(text)
     assert (found, type(found)) == (meaning, type(meaning))
     assert math.isnan(resolve(".nan"))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("text", "meaning"), [("yes", True), ("Off", False), ("maybe", None)])
-def test_yes_and_no_are_known_where_a_boolean_is_expected(text: str, meaning: bool | None) -> None:
-    assert yes_or_no(text) is meaning
 
 
 RENDERED: list[tuple[Value, str]] = [
@@ -243,6 +237,7 @@ READ: list[tuple[Kind, str, Any]] = [
     (Number(1, whole=True), "0x1F", 31),
     (Flag(), "True", True),
     (Flag(), "yes", True),
+    (Flag(True), "Off", False),
     (Flag(None), "~", None),
     (Texts(), "[a, ~, 1.50, '']", ("a", "1.50", "")),
     (Texts(None), "~", None),
