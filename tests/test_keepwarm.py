@@ -144,15 +144,15 @@ def test_models_are_loaded_and_unloaded_at_their_times() -> None:
 
 
 def test_a_model_with_requests_is_unloaded_after_them_unless_it_is_to_be_loaded_again() -> None:
-    world = World("2026-11-30T22:00", entry("23:00", unload=("a",)), entry("08:00", load=("a",)))
+    world = World("2026-11-30T22:59", entry("23:00", unload=("a",)), entry("23:05", load=("a",)))
     world.busy.add("a")
-    assert world.run("2026-11-30T23:30") == []
+    assert world.run("2026-11-30T23:02") == []
     world.busy.clear()
-    assert world.run("2026-11-30T23:31") == ["unload a"]
+    assert world.run("2026-11-30T23:03") == ["unload a"]
     world.busy.add("a")
-    assert world.run("2026-12-02T08:00") == ["load a", "load a"]
+    assert world.run("2026-12-01T23:05") == ["load a", "load a"]
     world.busy.clear()
-    assert world.run("2026-12-02T09:00") == []
+    assert world.run("2026-12-01T23:30") == []
 
 
 def test_a_model_that_does_not_stop_is_no_reason_to_stop_the_clock(caplog) -> None:

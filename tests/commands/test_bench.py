@@ -2,9 +2,9 @@ import io
 import json
 from collections.abc import Iterator
 
-import gevent
 import pytest
 from gevent import pywsgi
+from gevent.event import Event
 from gevent.pool import Pool
 
 from llmsnap.commands import bench
@@ -105,10 +105,14 @@ def test_the_spread_tells_what_is_usual_and_what_is_worst() -> None:
 
 
 class Model:
-    """A chat server: counts who is served at once, fails those in *failing*."""
+    """A chat server: counts who is served at once, fails those in *failing*.
+
+    Answers wait until *meeting* of them are served at once, but for the first of a run.
+    """
 
     def __init__(self) -> None:
-        self.number = self.now = self.most = 0
+        self.number = self.now = self.most = self.meeting = self.alone = 0
+        self.met = Event()
         self.failing: set[int] = set()
         self.headers: list[tuple[str, str]] = []
 
@@ -118,7 +122,10 @@ class Model:
         start_response("200 OK", self.headers)
         self.now += 1
         self.most = max(self.most, self.now)
-        gevent.sleep(0.01)  # so that those who come at once meet
+        if self.most >= self.meeting:
+            self.met.set()
+        if number > self.alone:
+            self.met.wait(3)
         self.now -= 1
         yield piece(content="a")
         if number not in self.failing:
@@ -136,8 +143,10 @@ def model() -> Iterator[Model]:
     server.stop(1)
 
 
-def run(model: Model, *argv: str) -> tuple[int, str]:
+def run(model: Model, *argv: str, meeting: int = 1) -> tuple[int, str]:
     out = io.StringIO()
+    model.meeting, model.alone = meeting, model.number + 1
+    model.met.clear()
     code = bench.main(["m", *argv], out, {"LLMSNAP_URL": model.url})
     return code, out.getvalue()
 
@@ -152,7 +161,7 @@ def test_a_table_says_how_fast_it_is(model: Model) -> None:
     assert rows == ["first token", "speed", "whole answer"]
     assert lines[7].startswith("together: ")
     model.headers = [("X-Load-Ms", "3200")]
-    code, text = run(model, "-n", "6", "-c", "3")
+    code, text = run(model, "-n", "6", "-c", "3", meeting=3)
     assert (code, model.number, model.most) == (0, 12, 3)
     assert "6 of 6 answered, 3 at once" in text
     assert "before that, 3.2 s until it was loaded" in text

@@ -67,6 +67,12 @@ def test_errors_come_with_their_place_and_then_advice(run) -> None:
         'f.yaml:5:1: advice: startport: unknown key - did you mean "startPort"?',
         "f.yaml: 1 error, 1 piece of advice",
     ]
+    code, text = run("f.yaml", "--json", f=BAD)
+    found = json.loads(text)
+    assert (code, found["ok"], found["file"]) == (1, False, "f.yaml")
+    what = {"what": "must be a whole number (found soon)", "fix": ""}
+    assert found["errors"] == [{"where": "models.llama.ttl", **what, "line": 4, "column": 10}]
+    assert [each["where"] for each in found["advice"]] == ["startport"]
 
 
 def test_advice_of_every_kind_is_collected(run) -> None:
@@ -84,13 +90,8 @@ def test_advice_of_every_kind_is_collected(run) -> None:
 
 def test_the_plan_of_a_reload_is_told(run) -> None:
     new = GOOD.replace("aliases: [x]", "ttl: 5, sendLoadingState: true").replace("far", "near")
-    code, text = run(
-        "new.yaml",
-        "--against",
-        "old.yaml",
-        new=new,
-        old=ODD.replace(f"startPort: {PORT}", "startPort: 9000"),
-    )
+    old = ODD.replace(f"startPort: {PORT}", "startPort: 9000")
+    code, text = run("new.yaml", "--against", "old.yaml", new=new, old=old)
     assert code == 0
     assert text.splitlines()[-6:-1] == [
         "a reload would do this:",
@@ -107,18 +108,6 @@ def test_a_faulty_old_file_is_told_as_such(run) -> None:
     assert text.startswith("old.yaml:4:10: ")
     _, text = run("new.yaml", "--against", "old.yaml", new=GOOD, old=GOOD)
     assert "  unchanged  fixed, llama\n" in text
-
-
-def test_editors_get_json(run) -> None:
-    code, text = run("f.yaml", "--json", f=BAD)
-    found = json.loads(text)
-    assert (code, found["ok"], found["file"]) == (1, False, "f.yaml")
-    (error,) = found["errors"]
-    assert error == {
-        "where": "models.llama.ttl", "what": "must be a whole number (found soon)", "fix": "",
-        "line": 4, "column": 10,
-    }  # fmt: skip
-    assert [each["where"] for each in found["advice"]] == ["startport"]
 
 
 def test_json_has_models_groups_and_plan(run) -> None:

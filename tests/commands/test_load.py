@@ -8,16 +8,13 @@ from tests.commands.conftest import Running
 from tests.commands.test_terminal import Screen
 
 
-def test_it_returns_when_the_model_is_ready(server: Running) -> None:
+def test_it_returns_when_the_model_is_ready_and_tells_a_terminal_in_one_line(server) -> None:
     said = server.run(load.main, "first").splitlines()
     assert server.states()["llama"] == "ready"
     assert said[-1].startswith("first: ready after 0.")
-
-
-def test_a_terminal_is_shown_the_same_in_one_line(server: Running) -> None:
-    said = server.run(load.main, "llama", out=Screen())
-    assert said.count("\n") == 1
-    assert "llama: \x1b[32mready\x1b[0m after 0." in said
+    shown = server.run(load.main, "coder", out=Screen())
+    assert shown.count("\n") == 1
+    assert "coder: \x1b[32mready\x1b[0m after 0." in shown
 
 
 def test_it_need_not_wait(server: Running) -> None:
@@ -34,6 +31,9 @@ def test_a_failure_is_told_in_the_servers_words(server: Running, guarded: Runnin
     server.launcher.refuse = StartFailed("llama: command not found: serve")
     with pytest.raises(CommandFailed, match="command not found: serve"):
         server.run(load.main, "llama")
+
+
+BUSY = "stopped: a is serving 1 request for 5 s"
 
 
 def model(state: str, **more: object) -> Model:
@@ -55,11 +55,7 @@ def model(state: str, **more: object) -> Model:
             "waking, usually 2.0 s",
             "waking [####################] 3.0 s, usually 2.0 s",
         ),
-        (
-            model("stopped", why="a is serving 1 request for 5 s"),
-            "stopped: a is serving 1 request for 5 s",
-            "stopped: a is serving 1 request for 5 s (4.0 s)",
-        ),
+        (model("stopped", why=BUSY.partition(": ")[2]), BUSY, f"{BUSY} (4.0 s)"),
         (model("ready"), "ready", "ready (4.0 s)"),
     ],
 )
