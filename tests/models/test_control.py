@@ -1,4 +1,6 @@
 import gzip
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 from gevent.event import Event
@@ -48,31 +50,44 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     assert address.url("/health") == "http://[::1]:5800/health"
 
 
+class Recorder:
+    """A server that keeps what it was sent and answers *body*."""
+
+    def __init__(
+        self, upstream: FakeUpstream, body: Iterable[bytes], status: str = "200 -"
+    ) -> None:
+        self.body, self.status = body, status
+        self.headers: list[tuple[str, str]] = []
+        self.seen: list[dict[str, Any]] = []
+        upstream.handler = self.answer
+        upstream.start()
+
+    def answer(self, environ, start_response) -> Iterable[bytes]:
+        self.seen.append({**environ, "body": environ["wsgi.input"].read()})
+        start_response(self.status.format(environ["QUERY_STRING"]), self.headers)
+        return self.body
+
+
 def test_localhost_is_the_loopback_address_that_listens(upstream: FakeUpstream) -> None:
     address = parse_address(f"http://localhost:{upstream.port}")
     upstream.start()
     found = find_listener(address)
     assert found is not None
-    assert found.ip == "127.0.0.1"
-    assert found.netloc == f"localhost:{upstream.port}"
+    assert (found.ip, found.netloc) == ("127.0.0.1", f"localhost:{upstream.port}")
     upstream.stop()
     assert find_listener(address) is None
 
 
-def test_a_call_sends_its_body_as_json_to_the_name_as_host(upstream: FakeUpstream) -> None:
-    seen: list[tuple[str, str, bytes]] = []
-
-    def handler(environ, start_response):
-        body = environ["wsgi.input"].read()
-        seen.append((environ["HTTP_HOST"], environ.get("CONTENT_TYPE", ""), body))
-        start_response("201 Created", [])
-        return [b"done"]
-
-    upstream.handler = handler
-    upstream.start()
+def test_each_call_sends_its_body_as_json_to_the_name_as_host_on_its_own_connection(
+    upstream: FakeUpstream,
+) -> None:
+    server = Recorder(upstream, [b"done"], "201 Created")
     address = Address("http", "localhost", upstream.port, "127.0.0.1")
-    assert send(address, ControlCall("PUT", "/x", '{"a": 1}')) == (201, b"done")
-    assert seen == [(f"localhost:{upstream.port}", "application/json", b'{"a": 1}')]
+    for _ in range(2):
+        assert send(address, ControlCall("PUT", "/x", '{"a": 1}')) == (201, b"done")
+    shown = [(each["HTTP_HOST"], each["CONTENT_TYPE"], each["body"]) for each in server.seen]
+    assert shown == [(f"localhost:{upstream.port}", "application/json", b'{"a": 1}')] * 2
+    assert len({each["REMOTE_PORT"] for each in server.seen}) == 2
 
 
 def test_failures_are_ours_and_short(upstream: FakeUpstream) -> None:
@@ -87,30 +102,10 @@ def test_failures_are_ours_and_short(upstream: FakeUpstream) -> None:
         send(address, ControlCall("POST", "/sleep"))
 
 
-def test_no_connection_is_used_twice(upstream: FakeUpstream) -> None:
-    ports: list[str] = []
-
-    def handler(environ, start_response):
-        ports.append(environ["REMOTE_PORT"])
-        start_response("200 OK", [("Content-Length", "0")])
-        return []
-
-    upstream.handler = handler
-    upstream.start()
-    for _ in range(2):
-        send(parse_address(upstream.url), ControlCall("POST", "/x"))
-    assert len(set(ports)) == 2
-
-
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_redirect_is_not_followed(upstream: FakeUpstream, method: str) -> None:
-    def handler(environ, start_response):
-        status = f"{environ['QUERY_STRING']} -"
-        start_response(status, [("Location", f"{upstream.url}/elsewhere")])
-        return [b"there"]
-
-    upstream.handler = handler
-    upstream.start()
+    server = Recorder(upstream, [b"there"], "{} -")
+    server.headers = [("Location", f"{upstream.url}/elsewhere")]
     for status in (301, 302, 303, 307, 308):
         call = ControlCall(method, f"/x?{status}", '{"a":1}')
         assert send(parse_address(upstream.url), call) == (status, b"there")
@@ -121,31 +116,23 @@ def test_a_redirect_is_not_followed(upstream: FakeUpstream, method: str) -> None
 def test_of_a_body_without_end_the_beginning_is_read(upstream: FakeUpstream, length) -> None:
     sent = []
 
-    def handler(environ, start_response):
-        start_response("200 OK", [("Content-Length", str(length))] if length else [])
+    def endless() -> Iterator[bytes]:
         while len(sent) < 10_000:
             sent.append(1 << 16)
             yield b"x" * (1 << 16)
 
-    upstream.handler = handler
-    upstream.start()
+    server = Recorder(upstream, endless())
+    server.headers = [("Content-Length", str(length))] if length else []
     status, body = send(parse_address(upstream.url), ControlCall("GET", "/x"))
     assert (status, len(body)) == (200, MAX_BODY_BYTES)
     assert sum(sent) < 64 * MAX_BODY_BYTES, "the connection was closed"
 
 
 def test_what_is_packed_unasked_is_not_unpacked(upstream: FakeUpstream) -> None:
-    asked = []
-
-    def handler(environ, start_response):
-        asked.append(environ["HTTP_ACCEPT_ENCODING"])
-        start_response("200 OK", [("Content-Encoding", "gzip")])
-        return [gzip.compress(b"0" * 10_000)]
-
-    upstream.handler = handler
-    upstream.start()
+    server = Recorder(upstream, [gzip.compress(b"0" * 10_000)])
+    server.headers = [("Content-Encoding", "gzip")]
     assert send(parse_address(upstream.url), ControlCall("GET", "/x")) == (200, b"")
-    assert asked == ["identity"]
+    assert [each["HTTP_ACCEPT_ENCODING"] for each in server.seen] == ["identity"]
 
 
 @pytest.mark.parametrize("slow", ["head", "body"])
@@ -214,25 +201,16 @@ def test_the_first_failure_ends_it_and_names_the_step(
 
 
 @pytest.mark.parametrize(
-    ("body", "answer"),
+    ("status", "body", "answer"),
     [
-        (b'{"is_sleeping": true}', True),
-        (b'{"is_sleeping": false}', False),
-        (b"true", None),
-        (b"not json", None),
-        (b'{"is_sleeping": 1}', None),
+        (200, b'{"is_sleeping": true}', True),
+        (200, b'{"is_sleeping": false}', False),
+        (200, b"true", None),
+        (200, b"not json", None),
+        (200, b'{"is_sleeping": 1}', None),
+        (404, b'{"is_sleeping": true}', None),
     ],
 )
-def test_a_server_that_can_tell_is_believed(upstream, interrupt, body, answer) -> None:
-    def handler(_, start_response):
-        start_response("200 OK", [])
-        return [body]
-
-    upstream.handler = handler
-    upstream.start()
+def test_a_server_that_can_tell_is_believed(upstream, interrupt, status, body, answer) -> None:
+    Recorder(upstream, [body], f"{status} -")
     assert is_sleeping(parse_address(upstream.url), interrupt) is answer
-
-
-def test_a_server_that_cannot_tell_is_not_asleep_for_all_we_know(upstream, interrupt) -> None:
-    upstream.start()  # says 404
-    assert is_sleeping(parse_address(upstream.url), interrupt) is None

@@ -78,10 +78,22 @@ class Bench:
 
         return self.tasks.spawn("call", run)
 
-    def load(self) -> None:
-        self.upstream.start()
+    def spawn_loads(self, count: int = 1) -> list:
+        """Begin loads, and return once the server was started."""
+        loads = [self.spawn(self.process.ensure_ready) for _ in range(count)]
+        assert self.launcher.spawned.wait(3)
+        return loads
+
+    def serve(self) -> None:
         self.upstream.healthy.set()
+        self.upstream.start()
+
+    def load(self) -> None:
+        self.serve()
         self.process.ensure_ready()
+
+    def configure(self, **changes: object) -> None:
+        self.process.configure(replace(self.settings, **changes), replaces=False)
 
 
 @pytest.fixture
@@ -92,6 +104,12 @@ def bench(upstream: FakeUpstream, launcher: FakeLauncher) -> Iterator[Bench]:
         handle.stop_allowed.set()
     made.process.ensure_stopped()
     made.tasks.close()
+
+
+@pytest.fixture
+def loaded(bench: Bench) -> Bench:
+    bench.load()
+    return bench
 
 
 @pytest.mark.parametrize(
@@ -106,8 +124,7 @@ def bench(upstream: FakeUpstream, launcher: FakeLauncher) -> Iterator[Bench]:
 def test_a_server_sees_the_gpu_alone_that_was_chosen_for_it(
     bench: Bench, given: str, placed: str, cmd: str, visible: str | None
 ) -> None:
-    settings = replace(bench.settings, cmd="serve -mg ${DEVICE}", device=given)
-    bench.process.configure(settings, replaces=False)
+    bench.configure(cmd="serve -mg ${DEVICE}", device=given)
     bench.process.place(placed)
     spec = bench.process.launch_spec()
     variables = dict(each.split("=", 1) for each in spec.env)
@@ -115,11 +132,9 @@ def test_a_server_sees_the_gpu_alone_that_was_chosen_for_it(
 
 
 def test_all_who_wait_share_one_start(bench: Bench) -> None:
-    waiting = [bench.spawn(bench.process.ensure_ready) for _ in range(3)]
-    assert bench.launcher.spawned.wait(3)
+    waiting = bench.spawn_loads(3)
     assert bench.process.state is State.STARTING
-    bench.upstream.start()
-    bench.upstream.healthy.set()
+    bench.serve()
     gevent.joinall(waiting)
     assert [task.value for task in waiting] == [None, None, None]
     assert len(bench.launcher.handles) == 1
@@ -129,8 +144,7 @@ def test_all_who_wait_share_one_start(bench: Bench) -> None:
 
 
 def test_all_who_wait_share_the_error_of_a_failed_start(bench: Bench) -> None:
-    waiting = [bench.spawn(bench.process.ensure_ready) for _ in range(3)]
-    assert bench.launcher.spawned.wait(3)
+    waiting = bench.spawn_loads(3)
     bench.log.feed(b"loading\nout of memory\n")
     bench.launcher.handles[0].exit(3)
     gevent.joinall(waiting)
@@ -143,8 +157,7 @@ def test_all_who_wait_share_the_error_of_a_failed_start(bench: Bench) -> None:
 
 
 def test_a_load_that_ran_out_of_memory_says_so_by_the_last_output(bench: Bench) -> None:
-    waiting = bench.spawn(bench.process.ensure_ready)
-    assert bench.launcher.spawned.wait(3)
+    (waiting,) = bench.spawn_loads()
     handle = bench.launcher.handles[0]
     handle.status = ExitStatus(1)
     handle.exited.set()
@@ -157,17 +170,15 @@ def test_a_load_that_ran_out_of_memory_says_so_by_the_last_output(bench: Bench) 
     assert str(waiting.value) == shown
 
 
-def test_the_end_of_a_server_is_seen_by_who_asked_it(bench: Bench) -> None:
-    bench.load()
-    process, handle = bench.process, bench.launcher.handles[0]
-    address = process.address
+def test_the_end_of_a_server_is_seen_by_who_asked_it(loaded: Bench) -> None:
+    process, address = loaded.process, loaded.process.address
     assert process.wait_end(address, 0.01) is None
-    asking = bench.spawn(process.wait_end, address, 5.0)
+    asking = loaded.spawn(process.wait_end, address, 5.0)
     gevent.idle()
-    handle.exit(9)
+    loaded.launcher.handles[0].exit(9)
     asking.join(2)
     assert "exit code 9" in str(asking.value)
-    assert process.state is State.STOPPED, "by then everybody knows"
+    assert process.state is State.STOPPED, "by then all others can see it"
     assert "exit code 9" in str(process.wait_end(address, 5.0)), "and it is not waited for again"
     process.ensure_ready()
     assert process.wait_end(process.address, 0.01) is None
@@ -184,7 +195,7 @@ def test_a_server_that_cannot_be_started_leaves_the_process_stopped(bench: Bench
 
 
 def test_a_server_that_never_gets_healthy_is_stopped(bench: Bench) -> None:
-    bench.process.configure(replace(bench.settings, health_check_timeout_s=0.1), replaces=False)
+    bench.configure(health_check_timeout_s=0.1)
     bench.upstream.start()
     with pytest.raises(HealthTimeout, check=says("answered 503")):
         bench.process.ensure_ready()
@@ -192,151 +203,111 @@ def test_a_server_that_never_gets_healthy_is_stopped(bench: Bench) -> None:
     assert len(bench.launcher.handles[0].stops) == 1
 
 
-@pytest.mark.parametrize("probe_hangs", [False, True])
-def test_a_stop_aborts_a_load(bench: Bench, probe_hangs: bool) -> None:
-    gate = bench.upstream.gates["/health"] = Event()
-    if probe_hangs:
-        bench.upstream.start()
-    load = bench.spawn(bench.process.ensure_ready)
-    assert bench.launcher.spawned.wait(3)
-    while probe_hangs and not bench.upstream.calls:
+@pytest.mark.parametrize("hangs", ["start", "GET /health", "POST /stuck"])
+def test_a_stop_aborts_a_load_wherever_it_is(bench: Bench, hangs: str) -> None:
+    with_hooks(bench, after_ready=(hook("/stuck"),), before_stop=(hook("/good"),))
+    gate = bench.upstream.gates[hangs.rpartition(" ")[2]] = Event()
+    if hangs != "start":
+        bench.serve()
+    (load,) = bench.spawn_loads()
+    while hangs not in ["start", *bench.upstream.calls]:
         gevent.idle()
     bench.process.ensure_stopped("unloaded")
-    load.join()
+    load.join(3)
     assert isinstance(load.value, LoadAborted)
     assert "unloaded" in str(load.value)
     assert bench.process.state is State.STOPPED
+    assert "POST /good" not in bench.upstream.calls, "it was never ready"
     gate.set()
 
 
-def test_a_model_without_check_endpoint_is_ready_while_it_runs(bench: Bench) -> None:
-    bench.process.configure(replace(bench.settings, check_endpoint=None), replaces=False)
-    bench.process.ensure_ready()
-    assert bench.process.state is State.READY
-    assert bench.upstream.calls == []
-
-
-def test_a_crash_while_ready_is_told_at_once(bench: Bench) -> None:
-    bench.load()
-    bench.launcher.handles[0].exit(139)
-    bench.wait_state(State.STOPPED)
-    assert "exit code 139" in str(bench.process.explain_exit())
-    bench.process.ensure_ready()
-    assert len(bench.launcher.handles) == 2
-
-
-def test_a_start_waits_for_the_remains_of_the_child_before(bench: Bench) -> None:
-    bench.load()
-    first = bench.launcher.handles[0]
+def test_a_crash_is_told_at_once_and_the_next_start_waits_for_its_remains(loaded: Bench) -> None:
+    (first,) = loaded.launcher.handles
+    first.status = ExitStatus(139)
     first.exited.set()
-    bench.wait_state(State.STOPPED)
-    again = bench.spawn(bench.process.ensure_ready)
+    loaded.wait_state(State.STOPPED)
+    assert "exit code 139" in str(loaded.process.explain_exit())
+    again = loaded.spawn(loaded.process.ensure_ready)
     gevent.idle()
-    assert len(bench.launcher.handles) == 1
+    assert len(loaded.launcher.handles) == 1
     first.gone.set()
     again.join()
-    assert len(bench.launcher.handles) == 2
+    assert len(loaded.launcher.handles) == 2
 
 
-def test_it_sleeps_and_wakes_by_its_endpoints_in_order(bench: Bench) -> None:
-    bench.load()
-    bench.process.ensure_asleep()
-    assert bench.process.state is State.ASLEEP
-    assert bench.upstream.calls[1:] == ["POST /sleep", "POST /sleep2"]
-    bench.process.ensure_ready()
-    assert bench.upstream.calls[3:] == ["POST /wake", "GET /health"]
-    assert bench.process.load_trigger is Trigger.WAKE
-    assert len(bench.launcher.handles) == 1
+def test_a_failed_sleep_stops_the_server(loaded: Bench) -> None:
+    loaded.upstream.statuses["/sleep2"] = 500
+    why = "step 2 of 2 failed; it was stopped: POST /sleep2 answered"
+    with pytest.raises(SleepFailed, check=says(why)):
+        loaded.process.ensure_asleep()
+    assert loaded.process.state is State.STOPPED
+    assert "GET /is_sleeping" in loaded.upstream.calls
 
 
-def test_a_failed_sleep_stops_the_server(bench: Bench) -> None:
-    bench.load()
-    bench.upstream.statuses["/sleep2"] = 500
-    with pytest.raises(
-        SleepFailed, check=says("step 2 of 2 failed; it was stopped: POST /sleep2 answered")
-    ):
-        bench.process.ensure_asleep()
-    assert bench.process.state is State.STOPPED
-    assert "GET /is_sleeping" in bench.upstream.calls
-
-
-def test_a_failed_wake_starts_the_server_anew(bench: Bench) -> None:
-    bench.load()
-    bench.process.ensure_asleep()
-    bench.upstream.statuses["/wake"] = 500
-    bench.process.ensure_ready()
-    assert bench.process.state is State.READY
-    assert len(bench.launcher.handles) == 2
-    assert bench.process.load_trigger is Trigger.START
-
-
-def test_a_server_that_dies_in_its_sleep_is_started_anew(bench: Bench) -> None:
-    bench.load()
-    bench.process.ensure_asleep()
-    bench.launcher.handles[0].exit(1)
-    bench.wait_state(State.STOPPED)
-    bench.process.ensure_ready()
-    assert len(bench.launcher.handles) == 2
+@pytest.mark.parametrize("fault", ["/wake", "/bad", "died"])
+def test_a_server_that_does_not_wake_is_started_anew(loaded: Bench, fault: str) -> None:
+    with_hooks(loaded, after_wake=(hook("/bad", fails=True),))
+    loaded.upstream.statuses["/bad"] = 200
+    loaded.process.ensure_asleep()
+    loaded.upstream.statuses[fault] = 500
+    if fault == "died":
+        loaded.launcher.handles[0].exit(1)
+        loaded.wait_state(State.STOPPED)
+    loaded.process.ensure_ready()
+    assert loaded.process.state is State.READY
+    assert len(loaded.launcher.handles) == 2
+    assert loaded.process.load_trigger is Trigger.START
 
 
 def test_sleep_of_a_loading_model_waits_for_the_load(bench: Bench) -> None:
-    load = bench.spawn(bench.process.ensure_ready)
-    sleep = bench.spawn(bench.process.ensure_asleep)
-    assert bench.launcher.spawned.wait(3)
-    bench.upstream.start()
-    bench.upstream.healthy.set()
-    gevent.joinall([load, sleep])
-    assert (load.value, sleep.value) == (None, None)
+    tasks = [*bench.spawn_loads(), bench.spawn(bench.process.ensure_asleep)]
+    bench.serve()
+    gevent.joinall(tasks)
+    assert [task.value for task in tasks] == [None, None]
     assert bench.process.state is State.ASLEEP
 
 
 def test_a_stopped_or_sleepless_model_cannot_sleep(bench: Bench) -> None:
     with pytest.raises(NotReady):
         bench.process.ensure_asleep()
-    bench.process.configure(replace(bench.settings, can_sleep=False), replaces=False)
+    bench.configure(can_sleep=False)
     with pytest.raises(SleepNotConfigured):
         bench.process.ensure_asleep()
 
 
-def test_a_retired_process_never_starts_again(bench: Bench) -> None:
-    bench.load()
-    bench.process.retire("removed")
-    assert bench.process.state is State.SHUTDOWN
+def test_a_retired_process_never_starts_again(loaded: Bench) -> None:
+    loaded.process.retire("removed")
+    assert loaded.process.state is State.SHUTDOWN
     with pytest.raises(Draining):
-        bench.process.ensure_ready()
+        loaded.process.ensure_ready()
 
 
-def test_new_settings_that_replace_the_server_wait_for_its_end(bench: Bench) -> None:
-    bench.load()
-    new = replace(bench.settings, cmd="serve --new", cmd_stop="new stop")
-    bench.process.configure(new, replaces=True)
-    bench.process.ensure_stopped()
-    assert bench.launcher.handles[0].stops == [(10.0, "")]
-    bench.process.ensure_ready()
-    assert bench.launcher.handles[1].spec.cmd == "serve --new"
+@pytest.mark.parametrize(
+    ("replaces", "grace_s", "cmd_stop"), [(True, 10.0, ""), (False, 3.0, "polite")]
+)
+def test_new_settings_apply_at_once_or_with_the_next_server(
+    loaded: Bench, replaces: bool, grace_s: float, cmd_stop: str
+) -> None:
+    new = replace(loaded.settings, cmd="serve --new", cmd_stop="polite", unload_timeout_s=3.0)
+    loaded.process.configure(new, replaces=replaces)
+    (first,) = loaded.launcher.handles
+    assert first.grace_s == grace_s, "should llmsnap be killed meanwhile"
+    loaded.process.ensure_stopped()
+    assert first.stops == [(grace_s, cmd_stop)]
+    loaded.process.ensure_ready()
+    assert loaded.launcher.handles[1].spec.cmd == "serve --new"
 
 
-def test_settings_of_a_running_server_apply_at_once(bench: Bench) -> None:
-    bench.load()
-    assert bench.launcher.handles[0].grace_s == bench.settings.unload_timeout_s
-    new = replace(bench.settings, cmd_stop="polite", unload_timeout_s=3)
-    bench.process.configure(new, replaces=False)
-    assert bench.launcher.handles[0].grace_s == 3, "should llmsnap be killed meanwhile"
-    bench.process.ensure_stopped()
-    assert bench.launcher.handles[0].stops == [(3, "polite")]
-
-
-def test_a_model_that_names_another_launcher_is_started_by_it(bench: Bench) -> None:
+def test_a_model_may_name_another_launcher_and_need_no_health_check(bench: Bench) -> None:
     other = FakeLauncher()
-    process = Process(
-        bench.settings, {"local": bench.launcher, "other": other}, bench.log, bench._on_change
-    )
-    bench.upstream.start()
-    bench.upstream.healthy.set()
+    settings = replace(bench.settings, check_endpoint=None)
+    launchers = {"local": bench.launcher, "other": other}
+    process = Process(settings, launchers, bench.log, bench._on_change)
     process.ensure_ready()
-    process.configure(replace(bench.settings, launcher="other"), replaces=True)
+    process.configure(replace(settings, launcher="other"), replaces=True)
     process.ensure_stopped()
     process.ensure_ready()
+    assert (process.state, bench.upstream.calls) == (State.READY, [])
     assert (len(bench.launcher.handles), len(other.handles)) == (1, 1)
     process.ensure_stopped()
 
@@ -378,8 +349,7 @@ def test_a_command_that_does_not_mention_its_port_need_not_have_it(
 
 def with_hooks(bench: Bench, *, limit_s: float = 10.0, **hooks: tuple[HookCall, ...]) -> None:
     bench.upstream.statuses |= {"/good": 200, "/bad": 500}
-    settings = replace(bench.settings, unload_timeout_s=limit_s, hooks=Hooks(**hooks))
-    bench.process.configure(settings, replaces=False)
+    bench.configure(unload_timeout_s=limit_s, hooks=Hooks(**hooks))
 
 
 def hook(path: str, *, fails: bool = False, timeout_s: float = 3.0) -> HookCall:
@@ -392,7 +362,10 @@ def test_hooks_are_called_at_their_moments_in_order(bench: Bench) -> None:
     with_hooks(bench, **{name: (hook("/good"), hook(f"/{name}")) for name in names})
     bench.load()
     bench.process.ensure_asleep()
+    assert bench.process.state is State.ASLEEP
     bench.process.ensure_ready()
+    assert bench.process.load_trigger is Trigger.WAKE
+    assert len(bench.launcher.handles) == 1
     bench.process.ensure_stopped()
     calls = [call.removeprefix("POST /") for call in bench.upstream.calls]
     assert calls == [
@@ -421,14 +394,6 @@ def test_a_failed_call_may_fail_the_load(bench: Bench) -> None:
         bench.load()
     assert bench.process.state is State.STOPPED
     assert "POST /good" not in bench.upstream.calls
-
-
-def test_a_failed_call_after_a_wake_starts_the_server_anew(bench: Bench) -> None:
-    with_hooks(bench, after_wake=(hook("/bad", fails=True),))
-    bench.load()
-    bench.process.ensure_asleep()
-    bench.process.ensure_ready()
-    assert bench.process.load_trigger is Trigger.START
 
 
 def test_wrong_answers_after_a_wake_start_the_server_anew(bench: Bench, caplog) -> None:
@@ -469,29 +434,15 @@ def test_the_calls_before_a_stop_never_prevent_it(bench: Bench) -> None:
     bench.upstream.gates["/stuck"].set()
 
 
-def test_a_server_that_dies_in_a_hook_is_stopped(bench: Bench) -> None:
-    with_hooks(bench, before_stop=(hook("/stuck"),))
-    gate = bench.upstream.gates["/stuck"] = Event()
-    bench.load()
-    stop = bench.spawn(bench.process.ensure_stopped)
-    while "POST /stuck" not in bench.upstream.calls:
+def test_a_server_that_dies_in_a_hook_is_stopped(loaded: Bench) -> None:
+    with_hooks(loaded, before_stop=(hook("/stuck"),))
+    gate = loaded.upstream.gates["/stuck"] = Event()
+    stop = loaded.spawn(loaded.process.ensure_stopped)
+    while "POST /stuck" not in loaded.upstream.calls:
         gevent.idle()
-    bench.launcher.handles[0].exit(9)
+    loaded.launcher.handles[0].exit(9)
     stop.join(3)
-    assert bench.process.state is State.STOPPED
-    gate.set()
-
-
-def test_a_load_that_is_aborted_in_a_hook_ends(bench: Bench) -> None:
-    with_hooks(bench, after_ready=(hook("/stuck"),), before_stop=(hook("/good"),))
-    gate = bench.upstream.gates["/stuck"] = Event()
-    load = bench.spawn(bench.load)
-    while "POST /stuck" not in bench.upstream.calls:
-        gevent.idle()
-    bench.process.ensure_stopped("unloaded")
-    load.join(3)
-    assert isinstance(load.value, LoadAborted)
-    assert "POST /good" not in bench.upstream.calls, "it was never ready"
+    assert loaded.process.state is State.STOPPED
     gate.set()
 
 

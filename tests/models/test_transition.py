@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 from gevent.event import Event
 
@@ -11,34 +13,28 @@ def tasks() -> TaskGroup:
     return TaskGroup("test")
 
 
-def test_a_move_that_ends_well_raises_nothing(tasks: TaskGroup) -> None:
+def opened(tasks: TaskGroup, run: Callable[[Transition], object]) -> Transition:
     transition = Transition(Goal.READY, "m")
-    transition.open(lambda _: None, tasks)
-    transition.wait_outcome()
-    assert transition.is_over
+    transition.open(run, tasks)
+    return transition
 
 
-def test_its_error_reaches_everybody_who_waits(tasks: TaskGroup) -> None:
+def test_its_end_reaches_all_who_wait(tasks: TaskGroup) -> None:
     def fail(_: Transition) -> None:
         raise StartFailed("no")
 
-    transition = Transition(Goal.READY, "m")
-    transition.open(fail, tasks)
-    transition.wait_end()
+    opened(tasks, lambda _: None).wait_outcome()
+    failing = opened(tasks, fail)
+    failing.wait_end()
     for _ in range(2):
         with pytest.raises(StartFailed):
-            transition.wait_outcome()
+            failing.wait_outcome()
 
 
 def test_a_bug_becomes_an_error_that_names_the_model(tasks: TaskGroup, caplog) -> None:
-    def bug(_: Transition) -> None:
-        raise KeyError("oops")
-
-    transition = Transition(Goal.STOPPED, "m")
-    transition.open(bug, tasks)
     with pytest.raises(ProcessError, match="m: internal error"):
-        transition.wait_outcome()
-    assert "transition to stopped failed" in caplog.text
+        opened(tasks, lambda _: {}["oops"]).wait_outcome()
+    assert "transition to ready failed" in caplog.text
 
 
 def test_an_abort_is_noticed_and_explained(tasks: TaskGroup) -> None:
@@ -46,8 +42,7 @@ def test_an_abort_is_noticed_and_explained(tasks: TaskGroup) -> None:
         transition.aborted.wait()
         raise transition.explain_abort()
 
-    transition = Transition(Goal.READY, "m")
-    transition.open(wait, tasks)
+    transition = opened(tasks, wait)
     transition.abort("unloaded")
     transition.abort("too late")
     with pytest.raises(LoadAborted, match="m: unloaded"):
@@ -55,8 +50,7 @@ def test_an_abort_is_noticed_and_explained(tasks: TaskGroup) -> None:
 
 
 def test_a_move_killed_before_it_ran_is_settled_too(tasks: TaskGroup) -> None:
-    transition = Transition(Goal.READY, "m")
-    transition.open(lambda _: Event().wait() and None, tasks)
+    transition = opened(tasks, lambda _: Event().wait())
     tasks.kill()
     with pytest.raises(LoadAborted, match="killed"):
         transition.wait_outcome()
@@ -76,7 +70,7 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_a_call_returns_what_it_returns_and_raises_what_it_raises(bench: Bench) -> None:
+def test_a_call_returns_what_it_returns_and_raises_what_it_raises(bench: Bench, capsys) -> None:
     def fail() -> None:
         raise Unreachable("no server there")
 
@@ -84,14 +78,8 @@ def test_a_call_returns_what_it_returns_and_raises_what_it_raises(bench: Bench) 
     assert bench.interrupt.call("x", lambda: None) is None
     with pytest.raises(Unreachable):
         bench.interrupt.call("x", fail)
-
-
-def test_a_bug_in_a_call_is_not_swallowed(bench: Bench, capsys) -> None:
-    def fail() -> None:
-        raise KeyError("bug")
-
     with pytest.raises(RuntimeError, match="bug"):
-        bench.interrupt.call("x", fail)
+        bench.interrupt.call("x", lambda: {}["bug"])
 
 
 @pytest.mark.parametrize("event", ["exited", "aborted"])
