@@ -110,6 +110,7 @@ class _Result:
         self.sets: list[dict[str, Any]] | None = None
         self.said_of_fits: Sequence[str] = ()
         self._crowded: Sequence[str] = ()
+        self._unknown: Mapping[str, str] = {}
         self.old: Config | None = None
         self._sources = sources
         self._environ = environ
@@ -157,6 +158,7 @@ class _Result:
             if each.strategy == "spillover"
             and not memory.fits_together([config.aliases.get(one, one) for one in each.targets])
         ]
+        self._unknown = memory.unknown if len(memory.needs) > 1 else {}
         self.fits = fits_document(memory)
         self.said_of_fits = list(said_of_fits(self.fits))
 
@@ -171,6 +173,10 @@ class _Result:
             path = ("selectors", name, "targets")
             what = "its targets do not all fit in memory together"
             report.advise(path, what, "list fewer, or smaller ones", find_node(loaded.tree, path))
+        for name, device in self._unknown.items():
+            model = ("models", name)
+            what = f"nothing is known of what it needs: it gets {device} alone until it is measured"
+            report.advise(model, what, "give it a memory", find_node(loaded.tree, model))
         return in_file_order(report.advice)
 
 

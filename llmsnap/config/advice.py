@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from llmsnap.errors import Problem
 
 from .loader import Loaded
-from .matrix import partners
+from .matrix import needless, partners
 from .model_settings import ModelConfig
-from .nodes import Node, Report, find_node, has_node, in_file_order
-from .router import USE, Together
+from .nodes import Node, Path, Report, find_node, has_node, in_file_order
+from .router import ROUTER, USE, Together
 from .settings import Config
 from .slots import command_words, is_llama_server, slot_folder
 
@@ -149,8 +149,11 @@ def _advise_on_memory(config: Config, tree: Node | None, report: Report) -> None
         first = having[0]
         path = ("models", first, "memory")
         names = ", ".join(without[:MOST_NAMES]) + (", ..." if len(without) > MOST_NAMES else "")
-        what = f"decides for all models which run together, also for those without it: {names}"
-        fix = "give them theirs, or have it estimated and measured: routing.router.use: memory"
+        what = (
+            f"switches the memory budget on, also for models without it: {names}; one that is not "
+            "estimated from its command gets the first device alone until it is measured"
+        )
+        fix = "give them theirs, or confirm it: routing.router.use: memory"
         report.advise(path, what, fix, find_node(tree, path))
     has_gpu = not config.memory or any(each.name != "ram" for each in config.memory)
     for model in here if has_gpu else ():
@@ -174,10 +177,20 @@ def _fits_itself(model: ModelConfig) -> bool:
 
 
 def _advise_on_matrix(config: Config, tree: Node | None, report: Report) -> None:
-    """Advise on models that no set of the matrix contains."""
+    """Advise on models that no set of the matrix contains, and on sets that add nothing."""
     known = partners(config.matrix) if config.matrix is not None else config.models
     for model in config.models.values():
         if model.id not in known and not model.is_elsewhere:
             path = ("models", model.id)
             what = "is in no set of the matrix, so it runs alone"
             report.advise(path, what, "add it to a set", find_node(tree, path))
+    if config.matrix is None:
+        return
+    top: Path = ("matrix",)
+    place = top if has_node(tree, top) else (*ROUTER, "settings", "matrix")
+    for name, others in needless(config.matrix).items():
+        of_set = (*place, "sets", name)
+        what = f"adds nothing: {', '.join(others)} allow{'s' * (len(others) == 1)} all it allows"
+        report.advise(
+            of_set, what, "remove it, or write what it should add", find_node(tree, of_set)
+        )

@@ -18,6 +18,8 @@ _VARIABLE = re.compile(r"[A-Za-z0-9.-]{1,32}")
 AUTO = "auto"
 MAX_LEVELS = 120
 """Operators within operators, also through sets that refer to sets."""
+MOST_SETS_COMPARED, MOST_MODELS_COMPARED = 20, 8
+"""In a matrix, and in a set: comparing takes time at each reload."""
 
 
 def read_matrix(
@@ -267,6 +269,35 @@ def allows(matrix: MatrixConfig, models: frozenset[str]) -> bool:
     for each in matrix.sets:
         sets[each.name] = _shared(each.expression, models, sets)
     return any(models in found for found in sets.values())
+
+
+def needless(matrix: MatrixConfig) -> dict[str, tuple[str, ...]]:
+    """Return the sets that add nothing: each with those that allow all its combinations, too.
+
+    A set that another one refers to is not among them, and no large one.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    if len(matrix.sets) > MOST_SETS_COMPARED:
+        return found
+    used = {name for each in matrix.sets for name in _references(each)}
+    below: dict[str, tuple[set[str], set[frozenset[str]]]] = {}
+    for each in matrix.sets:
+        below[each.name] = _pairs(each.expression, below)
+    for one in reversed(matrix.sets):
+        members = frozenset(below[one.name][0])
+        if one.name in used or len(members) > MOST_MODELS_COMPARED:
+            continue
+        sets: dict[str, set[frozenset[str]]] = {}
+        for each in matrix.sets:
+            sets[each.name] = _shared(each.expression, members, sets)
+        others = [each.name for each in matrix.sets if each is not one and each.name not in found]
+        covering = [
+            next((name for name in others if any(each <= other for other in sets[name])), "")
+            for each in sets[one.name]
+        ]
+        if all(covering):
+            found[one.name] = tuple(name for name in others if name in covering)
+    return found
 
 
 def _shared(

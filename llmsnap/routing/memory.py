@@ -217,6 +217,12 @@ class Memory(Residency):
         """Return the figures of a model; None for one that is not accounted for."""
         return self._need_of.get(model_id)
 
+    @property
+    def unknown(self) -> dict[str, str]:
+        """The models of unknown need, with the device that each gets alone."""
+        first = next((each.name for each in self.devices), "")
+        return {each.model_id: each.device or first for each in self.needs if not each.is_known}
+
     def _all_of(self, device: str) -> Bytes:
         """Return the whole of *device*, or of the first one if that is empty."""
         pinned = [0] * len(self.devices)

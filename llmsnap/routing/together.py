@@ -106,7 +106,7 @@ def said_of_sets(sets: Collection[Mapping[str, Any]]) -> Iterator[str]:
 
 def fits_document(memory: Memory) -> dict[str, Any]:
     """Return devices, what each model needs, and what fits together, in bytes."""
-    found = what_fits(memory)
+    found, alone = what_fits(memory), memory.unknown
     return {
         "devices": [
             {"name": each.name, "capacity": each.capacity, "reserve": each.reserve}
@@ -118,6 +118,7 @@ def fits_document(memory: Memory) -> dict[str, Any]:
                 "need": {share.device: share.size for share in each.shares}
                 | ({ANY_GPU: each.anywhere} if each.anywhere else {}),
                 "source": each.source if each.is_known else UNKNOWN,
+                "alone_on": alone.get(each.model_id),
                 "pinned": each.is_pinned,
                 "never": found.never.get(each.model_id),
             }
@@ -151,7 +152,7 @@ def said_of_fits(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _said_of_need(model: Mapping[str, Any]) -> str:
-    need = "unknown, so it gets the first device alone"
+    need = f"unknown, so it gets {model['alone_on']} alone"
     if model["source"] != UNKNOWN:
         parts = [
             f"{size(number)} on {'any one GPU' if name == ANY_GPU else name}"

@@ -215,7 +215,7 @@ def test_what_fits_together_is_listed(run) -> None:
         "  big: 14 GiB on gpu0, declared",
         "  mid: 12 GiB on gpu0, declared",
         "  fix: 1 GiB on gpu0 and 1 GiB on ram, declared, pinned",
-        "  new: unknown, so it gets the first device alone",
+        "  new: unknown, so it gets gpu0 alone",
         "  max: 23 GiB on gpu0, declared",
         "these fit together:",
         "  big, fix",
@@ -231,6 +231,8 @@ def test_what_fits_together_is_listed(run) -> None:
     found = json.loads(run("f.yaml", "--json", f=MEMORY)[1])["memory"]
     assert found["together"] == [["big", "fix"], ["mid", "fix"], ["fix", "new"]]
     assert found["apart"][0] == ["big", "mid"]
+    advice = "advice: models.new: nothing is known of what it needs: it gets gpu0 alone until it is"
+    assert f"f.yaml:7:8: {advice}" in text
     crowded = "selectors: {s: {strategy: spillover, targets: [big, mid]}}\n"
     advice = "advice: selectors.s.targets: its targets do not all fit in memory together"
     assert advice in run("f.yaml", f=MEMORY + crowded)[1]

@@ -104,9 +104,9 @@ def test_a_wrapper_is_told_what_replaces_it() -> None:
         (
             "models: {a: {cmd: 's ${PORT}', memory: 1GiB}, b: {cmd: 's ${PORT}'}}",
             [
-                "models.a.memory: decides for all models which run together, also for those "
-                "without it: b - give them theirs, or have it estimated and measured: "
-                "routing.router.use: memory"
+                "models.a.memory: switches the memory budget on, also for models without it: b; "
+                "one that is not estimated from its command gets the first device alone until it "
+                "is measured - give them theirs, or confirm it: routing.router.use: memory"
             ],
         ),
         ("models: {a: {cmd: 's ${PORT}', memory: auto}}", []),

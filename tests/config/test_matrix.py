@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config import EvictCost, MatrixConfig, partners
+from llmsnap.config import EvictCost, MatrixConfig, advice_on, partners
 from llmsnap.config.expressions import MAX_DEPTH, parse
 from llmsnap.config.loader import loads, loads_with_advice
 from llmsnap.errors import ConfigError
@@ -223,3 +223,31 @@ def test_targets_of_a_spillover_are_in_one_combination() -> None:
 def test_what_is_odd_about_a_matrix() -> None:
     found = loads_with_advice(matrix("{sets: {two words: a}, set: {}}"), environ={}).advice
     assert [each.where for each in found] == ["matrix.sets.two words", "matrix.set"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "adding_nothing"),
+    [
+        ("{s: a & b, t: a & b & c}", {"s": "t allows"}),
+        ("{t: a & b & c, s: c}", {"s": "t allows"}),
+        ("{s: a & b, t: b & a}", {"t": "s allows"}),
+        ("{s: a & b | c & d, t: a & b, u: c & d}", {"t": "s allows", "u": "s allows"}),
+        ("{t: a & b, u: c & d, s: a & b | c & d}", {"s": "t, u allow"}),
+        ("{s: '2 of (a, b, c)', t: a & c}", {"t": "s allows"}),
+        ("{s: a & b, t: +s & c}", {}),
+        ("{s: a & b, t: b & c, u: a & c}", {}),
+        ("{s: '2 of (a, b, c)', t: a & b & c, u: d}", {"s": "t allows"}),
+    ],
+)
+def test_a_set_that_adds_nothing_is_advised_about(
+    sets: str, adding_nothing: dict[str, str]
+) -> None:
+    text = matrix(f"{{vars: {{d: 'org/d:7'}}, sets: {sets}}}")
+    assert {
+        each.where: each.what
+        for each in advice_on(loads_with_advice(text, environ={}))
+        if "no set of the matrix" not in each.what
+    } == {
+        f"matrix.sets.{name}": f"adds nothing: {others} all it allows"
+        for name, others in adding_nothing.items()
+    }
