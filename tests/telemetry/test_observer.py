@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsnap.errors import ClientGone, Unreachable
+from llmsnap.errors import BadRequest, ClientGone, Unreachable
 from llmsnap.telemetry import milliseconds
 from llmsnap.telemetry.observer import HEAD_BYTES, TAIL_BYTES, ResponseObserver, header
 from llmsnap.telemetry.usage import NOTHING, Usage
@@ -148,16 +148,6 @@ def test_an_answer_that_cannot_be_decoded_is_counted_all_the_same(observer, enco
     assert observer.response_bytes == 87
 
 
-def test_only_the_first_end_counts(observer, clock, finished):
-    clock.now = 105.0
-    observer.finish(Unreachable("no connection"))
-    clock.now = 200.0
-    observer.finish()
-    assert finished == [observer]
-    assert observer.finished == 105.0
-    assert isinstance(observer.error, Unreachable)
-
-
 @pytest.mark.parametrize(
     ("end", "left"),
     [
@@ -167,9 +157,15 @@ def test_only_the_first_end_counts(observer, clock, finished):
         ({}, False),
     ],
 )
-def test_whether_the_client_left(observer, end, left):
+def test_whether_the_client_left_and_only_the_first_end_counts(
+    observer, clock, finished, end, left
+):
+    clock.now = 105.0
     observer.finish(**end)
-    assert observer.client_left is left
+    clock.now = 200.0
+    observer.finish(BadRequest("later"), client_left=not left)
+    assert (observer.client_left, observer.error) == (left, end.get("error"))
+    assert (finished, observer.finished) == ([observer], 105.0)
 
 
 class Buffer:

@@ -249,6 +249,9 @@ def test_a_sample_has_host_processes_and_gpus(taken):
     without = taken(FakeHost(), None)
     assert without.sample().host == FakeHost().host()
     assert without._gpus.given_up
+    without.configure(enabled=False, every_s=5.0)
+    without.sample()
+    assert without.last is None, "it ended after sampling was disabled"
 
 
 def test_the_history_can_be_asked_from_a_moment_on(taken):
@@ -288,13 +291,6 @@ def test_a_driver_that_hangs_or_fails_is_never_waited_for_and_tried_again_later(
     clock.now += MOST_RETRY_S
     assert len(performance.sample().gpus) == 1
     performance.close()
-
-
-def test_a_sample_that_ends_after_sampling_was_disabled_is_dropped(taken):
-    performance = taken(FakeHost(), FakeGpus())
-    performance.configure(enabled=False, every_s=5.0)
-    performance.sample()
-    assert performance.last is None
 
 
 def test_samples_in_llama_swaps_shape_have_null_for_what_is_unknown(taken):

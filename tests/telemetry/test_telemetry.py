@@ -129,18 +129,23 @@ def test_the_last_swaps_are_kept_and_found_by_how_many_had_ended():
     assert [one.swap_id for one in watched.swaps_after(SWAPS_KEPT + 8)] == [509, 510]
 
 
-def test_models_of_a_new_configuration_begin_their_history_and_close_ends_it():
+def test_a_new_configuration_takes_effect_and_close_ends_it():
     watched = observed("models: {a: {cmd: x --port ${PORT}}}")
-    watched.configure(loads("models: {b: {cmd: x --port ${PORT}}}", environ={}))
+    for _ in range(5):
+        file_record(watched)
+    new = "models: {b: {cmd: x --port ${PORT}}}\nmetricsMaxInMemory: 2\ncaptureBuffer: 0"
+    watched.configure(loads(new, environ={}))
+    assert (ids(watched), watched.captures.enabled) == ([4, 3], False)
     assert watched.states.bars("a") == []
     assert [bar["state"] for bar in watched.states.bars("b")] == ["stopped"]
     watched.bus.publish(ProcessStateChanged("b", "stopped", "starting"))
+    before = requests_of(watched)
     for _ in range(2):
         watched.close()
     watched.bus.publish(ProcessStateChanged("b", "starting", "ready"))
     file_record(watched)
     assert [bar["state"] for bar in watched.states.bars("b")] == ["stopped", "starting"]
-    assert requests_of(watched) == {}
+    assert requests_of(watched) == before
 
 
 def test_only_names_of_the_configuration_become_labels():
@@ -153,15 +158,6 @@ def test_only_names_of_the_configuration_become_labels():
     watched.configure(loads("models: {made-up: {cmd: x --port ${PORT}}}", environ={}))
     file_record(watched, model_id="made-up")
     assert requests_of(watched)["made-up", "200"] == 1
-
-
-def test_new_settings_take_effect():
-    watched = observed()
-    for _ in range(5):
-        file_record(watched)
-    watched.configure(loads("metricsMaxInMemory: 2\ncaptureBuffer: 0", environ={}))
-    assert ids(watched) == [4, 3]
-    assert not watched.captures.enabled
 
 
 # --- with a store ------------------------------------------------------------------------------

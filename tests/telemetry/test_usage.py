@@ -112,13 +112,10 @@ def test_streams_and_broken_bodies(stream, expected):
     assert extract(stream) == expected
 
 
-def test_what_a_model_writes_about_usage_is_not_taken_for_it():
+def test_what_a_model_or_a_tool_writes_about_usage_is_not_taken_for_it():
     text = 'say {"usage": {"prompt_tokens": 999}} and "timings": {"prompt_n": 999}' * 20
     answer = body(usage={"prompt_tokens": 4}, choices=[{"message": {"content": text}}])
     assert extract(answer) == Usage(4)
-
-
-def test_a_tool_parameter_called_usage_is_not_taken_for_it():
     answer = body(
         tools=[{"properties": {"usage": {"type": "string"}, "timings": {"type": "object"}}}],
         usage={"input_tokens": 4},

@@ -40,21 +40,18 @@ def test_all_readers_get_the_same_frames(world) -> None:
     assert len(readers[0].batches) == 1
 
 
-def test_many_writes_become_one_piece(world) -> None:
+def test_many_writes_become_one_piece_and_a_character_cut_in_two_arrives_whole(world) -> None:
     reader = join(world)
+    log, llama = world.service.logs.proxy, "🦙".encode()
     for number in range(1000):
-        world.service.logs.proxy.write(b"%d\n" % number)
+        log.write(b"%d\n" % number)
+    log.write(llama[:2])
     world.publish()
-    (piece,) = reader.batches[0].logs
-    assert piece.data == b"".join(b"%d\n" % number for number in range(1000))
-
-
-def test_the_greenlet_tells_without_being_asked(world) -> None:
-    reader = join(world)
-    world.service.bus.publish(ModelPreloaded("alpha", success=True))
-    gevent.sleep(0)
-    gevent.sleep(0)
-    assert [note.frame.event for note in reader.batches[0].notes] == ["preload"]
+    log.write(llama[2:] + b"\n")
+    world.publish()
+    texts = [json.loads(json.loads(b.logs[0].envelope().data)["data"]) for b in reader.batches]
+    whole = "".join(f"{number}\n" for number in range(1000))
+    assert [text["data"] for text in texts] == [whole, "🦙\n"]
 
 
 def test_readers_are_woken_a_few_at_a_time(world, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,17 +95,6 @@ def test_a_log_that_comes_too_fast_is_told_in_parts_and_doubled_for_nobody(world
         world.publish()
         begin += "".join(piece["data"] for piece in envelopes(late.wait(0), "logData"))
     assert begin == text
-
-
-def test_a_character_cut_in_two_arrives_whole(world) -> None:
-    reader = join(world)
-    llama = "🦙".encode()
-    world.service.logs.proxy.write(b"a" + llama[:2])
-    world.publish()
-    world.service.logs.proxy.write(llama[2:] + b"\n")
-    world.publish()
-    texts = [json.loads(json.loads(b.logs[0].envelope().data)["data"]) for b in reader.batches]
-    assert [text["data"] for text in texts] == ["a", "🦙\n"]
 
 
 def test_without_readers_nobody_listens(world) -> None:

@@ -17,7 +17,7 @@ from llmsnap.telemetry import (
     ReloadPhase,
     SwapStarted,
 )
-from llmsnap.telemetry.activity import metric_object
+from llmsnap.telemetry.activity import metric_object, named_metric_object
 from llmsnap.web import events as feeds
 from llmsnap.web import frames as inflight
 from llmsnap.web.events import EventFeed, Form, Position
@@ -130,41 +130,30 @@ def test_a_change_of_profile_is_told_with_the_models(world) -> None:
     assert named(frames, "profileChanged") == [{"active": None}]
 
 
-def test_a_metric_is_a_list_of_one_and_an_object_in_camel_case(world) -> None:
+def test_a_metric_is_a_list_of_one_and_an_object_and_others_are_told_by_their_id(world) -> None:
     feed = world.feed()
     told(feed)
-    world.record(model_id="beta", cached_tokens=None, queue_ms=3100.0)
+    record = world.record(model_id="beta", cached_tokens=None, queue_ms=3100.0)
     frames = told(feed)
-    (one,) = envelopes(frames, "metrics")
-    assert [metric["model"] for metric in one] == ["beta"]
-    (metric,) = named(frames, "metrics")
-    assert metric["id"] == 0
-    assert metric["model"] == "beta"
-    assert metric["outputTokens"] == 10
-    assert metric["cachedTokens"] is None
-    assert metric["queueMs"] == 3100.0
-    assert metric["timestamp"] == "2026-11-21T20:31:52.273789305Z"
-
-
-def test_a_failure_is_no_metric_and_told_by_its_id(world) -> None:
-    feed = world.feed()
-    told(feed)
+    assert envelopes(frames, "metrics") == [[metric_object(record)]]
+    assert named(frames, "metrics") == [json.loads(json.dumps(named_metric_object(record)))]
     world.record(status=502, reason="alpha: ended with exit code 3")
     world.record(method="GET")
     frames = told(feed)
-    assert envelopes(frames) == [("activity", {"id": 0}), ("activity", {"id": 1})]
+    assert envelopes(frames) == [("activity", {"id": 1}), ("activity", {"id": 2})]
     assert [metric["status"] for metric in named(frames, "metrics")] == [502, 200]
 
 
 def test_log_output_is_text_in_the_envelope_and_base64_by_name(world) -> None:
     feed = world.feed()
     told(feed)
-    world.service.logs.model("alpha").feed(b"ready \xff\n")
+    world.service.logs.model("alpha").feed(b"\xff ok\x1b[0m\n")
     world.publish()
     frames = told(feed)
-    assert envelopes(frames, "logData") == [{"data": "ready \ufffd\n", "source": "upstream"}]
+    assert envelopes(frames, "logData") == [{"data": "\ufffd ok\x1b[0m\n", "source": "upstream"}]
     (by_name,) = named(frames, "logData")
-    assert base64.b64decode(by_name["data"]) == b"ready \xff\n"
+    assert list(by_name) == ["data", "source"]
+    assert base64.b64decode(by_name["data"]) == b"\xff ok\x1b[0m\n"
 
 
 def test_swaps_and_preloads_are_told_by_name(world) -> None:
@@ -353,38 +342,15 @@ def test_an_envelope_is_byte_for_byte_what_clients_of_the_original_read() -> Non
     )
 
 
-def test_a_named_frame_has_a_name_an_id_where_it_has_one_and_plain_json() -> None:
-    assert named_frame("swap", {"id": 4}, "7f-1-2").sse() == (
-        b'event: swap\nid: 7f-1-2\ndata: {"id":4}\n\n'
-    )
-    assert (
-        named_frame("preload", {"a": "ä\n"}).sse()
-        == 'event: preload\ndata: {"a":"ä\\n"}\n\n'.encode()
-    )
-
-
-def test_over_a_websocket_an_envelope_is_itself_and_a_named_frame_an_object() -> None:
+def test_a_frame_as_an_event_and_as_a_message_of_a_websocket() -> None:
     one = envelope("modelStatus", [])
     assert one.text() == one.data == '{"type":"modelStatus","data":"[]"}'
-    assert json.loads(named_frame("swap", {"id": 4}, "7f-1-2").text()) == {
-        "event": "swap",
-        "id": "7f-1-2",
-        "data": {"id": 4},
-    }
-    assert json.loads(named_frame("preload", {}).text()) == {"event": "preload", "data": {}}
-
-
-def test_a_document_that_is_json_already_is_wrapped_as_it_is() -> None:
-    assert wrapped("metrics", "[1]").data == '{"type":"metrics","data":"[1]"}'
-
-
-def test_a_piece_of_a_log_is_text_in_one_form_and_bytes_in_the_other() -> None:
-    piece = LogPiece("upstream", b"\xff ok\x1b[0m")
-    inner = json.loads(json.loads(piece.envelope().data)["data"])
-    assert inner == {"data": "\ufffd ok\x1b[0m", "source": "upstream"}
-    shown = json.loads(piece.named().data)
-    assert base64.b64decode(shown["data"]) == b"\xff ok\x1b[0m"
-    assert list(shown) == ["data", "source"]
+    assert wrapped("metrics", "[1]").data == '{"type":"metrics","data":"[1]"}', "JSON already"
+    swap, preload = named_frame("swap", {"id": 4}, "7f-1-2"), named_frame("preload", {"a": "ä\n"})
+    assert swap.sse() == b'event: swap\nid: 7f-1-2\ndata: {"id":4}\n\n'
+    assert preload.sse() == 'event: preload\ndata: {"a":"ä\\n"}\n\n'.encode()
+    assert json.loads(swap.text()) == {"event": "swap", "id": "7f-1-2", "data": {"id": 4}}
+    assert json.loads(preload.text()) == {"event": "preload", "data": {"a": "ä\n"}}
 
 
 @pytest.mark.parametrize(
