@@ -599,7 +599,9 @@ class Service:
         if old is State.STARTING and new is State.READY:
             process = self._processes[model_id]
             self.facts.ask(process.settings, process.address)
-            self.checks.note_start(process.settings, process.address)
+            # A question would take the place of a prompt that was just restored.
+            may_ask = not process.has_restored_prompts
+            self.checks.note_start(process.settings, process.address, may_ask=may_ask)
         if new is State.STOPPED:
             self.checks.forget(model_id)
         swap_id = self._swaps.get(model_id)

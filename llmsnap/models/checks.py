@@ -116,10 +116,10 @@ class ServerChecks:
 
     # --- what happens to models: none of these switches greenlets -----------------------------
 
-    def note_start(self, model: ModelConfig, address: Address) -> None:
-        """Note that the server of *model* was started; it is asked once it is idle."""
+    def note_start(self, model: ModelConfig, address: Address, *, may_ask: bool = True) -> None:
+        """Note that the server of *model* was started; if it *may* be asked, it is once idle."""
         self._failures.pop(model.id, None)
-        if model.checks_wakes:
+        if model.checks_wakes and may_ask:
             self._runs[model.id] = _Run(model, address)
             self._ask_when_idle(model.id)
 

@@ -84,6 +84,7 @@ class ServerCheck(Protocol):
 OnChange = Callable[[str, State, State, Trigger], None]
 """Called with (model id, old, new, trigger) at every change; must never switch greenlets."""
 
+CANARY = "canary"
 AT_GOAL = {Goal.READY: State.READY, Goal.ASLEEP: State.ASLEEP, Goal.STOPPED: State.STOPPED}
 
 
@@ -133,8 +134,8 @@ class Process:
         """Seconds that load took, without a failed wake before a start."""
         self.load_steps: tuple[tuple[str, float], ...] = ()
         self.leave_steps: tuple[tuple[str, float], ...] = ()
-        """Parts of that load after the server was healthy, with their seconds, and of its last stop
-        or sleep before the server was asked to."""
+        """Parts of that load after the server was healthy, or of a failed wake before it, and of
+        its last stop or sleep before the server was asked to, with their seconds."""
 
     def __repr__(self) -> str:
         return f"<Process {self.model_id} {self.state}>"
@@ -251,6 +252,11 @@ class Process:
         """
         self._ensure(Goal.STOPPED, why)
 
+    @property
+    def has_restored_prompts(self) -> bool:
+        """Whether this run of the server has restored prompts when it was started."""
+        return self._prompts is not None and self._prompts.has_restored
+
     def retire(self, why: str) -> None:
         """Stop the server permanently: any later ``ensure_ready`` is refused. Blocks."""
         while self.state is not State.SHUTDOWN:
@@ -340,7 +346,9 @@ class Process:
             raise
 
     def _go_ready(self, transition: Transition) -> None:
+        self.load_steps = ()
         if self.state is State.ASLEEP:
+            began = time.monotonic()
             try:
                 self._wake(transition)
             except LoadAborted:
@@ -350,6 +358,7 @@ class Process:
                 why = in_full(error)
                 log.warning("<%s> wake failed, starting it again: %s", self.model_id, why)
                 self._stop()
+                self.load_steps = _failed(self.load_steps, time.monotonic() - began)
             else:
                 return
         killed_before = oom_kills()
@@ -366,7 +375,6 @@ class Process:
             raise StartFailed(f"{self.model_id}: its previous process has not ended")
         _address_of(self.settings.proxy, self.settings)
         began = time.monotonic()
-        self.load_steps = ()
         self._machine.fire(Trigger.START)
         self._generation += 1
         self._ended_in = None
@@ -401,7 +409,7 @@ class Process:
 
     def _wake(self, transition: Transition) -> None:
         handle, address = self._resident()
-        began, self.load_steps = time.monotonic(), ()
+        began = time.monotonic()
         self._machine.fire(Trigger.WAKE)
         interrupt = self._interrupt(transition, handle)
         run_endpoints("wake", self.settings.wake_endpoints, address, interrupt, WakeFailed)
@@ -429,7 +437,7 @@ class Process:
             return
         began = time.monotonic()
         fault = self._server_check.fault(self.settings, address, interrupt)
-        self.load_steps += (("canary", time.monotonic() - began),)
+        self.load_steps += ((CANARY, time.monotonic() - began),)
         if fault:
             raise WakeFailed(f"{self.model_id}: wrong answers after its wake", detail=f": {fault}")
 
@@ -613,6 +621,12 @@ class Process:
             keeps_engine_env=settings.keeps_engine_env,
             makes_key=not settings.api_key,
         )
+
+
+def _failed(steps: tuple[tuple[str, float], ...], took_s: float) -> tuple[tuple[str, float], ...]:
+    """Return the parts of a wake that failed, with the stop after it."""
+    checked = tuple(("failed_check", seconds) for name, seconds in steps if name == CANARY)
+    return (("failed_wake", took_s - sum(seconds for _, seconds in checked)), *checked)
 
 
 def _address_of(url: str, settings: ModelConfig, key: str = "") -> Address:

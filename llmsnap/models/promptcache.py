@@ -343,6 +343,8 @@ class PromptCache:
         self._scales: slots.Scales = ()
         self._fingerprint = ""
         """Empty until the server is known, and where its prompts are not kept."""
+        self.has_restored = False
+        """Whether the server got prompts of before."""
 
     def __repr__(self) -> str:
         return f"<PromptCache of {self._model.id}, {self._fingerprint or 'not in use'}>"
@@ -422,12 +424,17 @@ class PromptCache:
                 if tokens == file.tokens:
                     restored.append(tokens)
         if restored:
-            total, took_s = sum(restored), time.monotonic() - began
-            known.pace.restore_s = took_s / total
-            known.trust.expected = min(restored)
-            known.trust.failures["restored"] = 0
-            self._caches.on_tokens(self._model.id, "restored", total)
-            log.info("<%s> restored %d tokens in %.3f s", self._model.id, total, took_s)
+            self._note_restored(restored, time.monotonic() - began)
+
+    def _note_restored(self, tokens: list[int], took_s: float) -> None:
+        """Note how many tokens each restored prompt has."""
+        known, total = self._known, sum(tokens)
+        self.has_restored = True
+        known.pace.restore_s = took_s / total
+        known.trust.expected = min(tokens)
+        known.trust.failures["restored"] = 0
+        self._caches.on_tokens(self._model.id, "restored", total)
+        log.info("<%s> restored %d tokens in %.3f s", self._model.id, total, took_s)
 
     def save(self, address: Address, limit_s: float) -> None:
         """Save the slots of a server that is about to stop. Blocks, up to *limit_s*."""

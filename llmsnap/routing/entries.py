@@ -43,6 +43,8 @@ class Phase(Enum):
 
 
 PHASE_NAMES = {Phase.EVICT: "evict", Phase.BARRIER: "barrier", Phase.LOAD: "load"}
+BEFORE_LOAD = frozenset({"failed_wake", "failed_check"})
+"""Parts of a load that come before the start of a server, which follows a wake that failed."""
 DRAINING = frozenset({Phase.DRAIN, Phase.REOPENED, Phase.LAST_DRAIN})
 LOADING = frozenset({Phase.BARRIER, Phase.LOAD})
 """All victims have left."""
@@ -173,7 +175,9 @@ class Swap:
         rest_s = max(0.0, took - sum(seconds for _, seconds in steps))
         rest = (PHASE_NAMES.get(self.phase, "drain"), rest_s)
         if took > 0:
-            self.phases += (*steps, rest) if self.phase is Phase.EVICT else (rest, *steps)
+            is_evict = self.phase is Phase.EVICT
+            early = [step for step in steps if is_evict or step[0] in BEFORE_LOAD]
+            self.phases += [*early, rest, *(step for step in steps if step not in early)]
 
     def note_waiters(self) -> None:
         """Add the requests that wait for the target to *tickets*, up to ``TICKETS_KEPT``."""

@@ -115,9 +115,14 @@ LEFT = {"stop": "stopped", "sleep": "put to sleep"}
 PHASES = {
     "wait": "waited",
     "drain": "drained",
+    "save": "saved prompts",
     "evict": "evicted",
     "barrier": "waited for memory",
+    "failed_wake": "failed to wake",
+    "failed_check": "got wrong answers",
     "load": "loaded",
+    "restore": "restored prompts",
+    "canary": "checked answers",
 }
 
 

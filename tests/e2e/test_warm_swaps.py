@@ -94,7 +94,8 @@ def test_corrupted_wakes_restart_a_model_and_end_its_sleeping(start) -> None:
     for wakes in (1, 2):
         learn(server, "corrupt")
         assert "hello" in nap(server, "corrupt"), "the client never sees garbage"
-        assert last_swap(server)[0] == "start"
+        kind, phases = last_swap(server)
+        assert (kind, phases[-3:]) == ("start", ["failed_wake", "failed_check", "load"])
         assert server.output.count("wrong answers after its wake") == wakes
     assert server.post("/api/models/sleep/corrupt").status_code == 409
     assert "it does not sleep any more" in server.output

@@ -160,10 +160,14 @@ def test_a_request_ends_the_question_which_is_asked_again_after_it(bench: Bench)
     assert rule(bench) is Rule.SAME
 
 
-def test_a_run_that_has_ended_is_not_asked(bench: Bench) -> None:
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_run_is_not_asked_that_has_ended_or_must_not_be(bench: Bench, has_ended: bool) -> None:
     bench.checks.note_request(bench.model, CHAT, 200)
-    bench.checks.note_start(bench.model, bench.address)
-    bench.checks.forget(bench.model.id)
+    bench.checks.note_start(bench.model, bench.address, may_ask=has_ended)
+    if has_ended:
+        bench.checks.forget(bench.model.id)
+    else:
+        bench.checks.note_request(bench.model, CHAT, 200)
     bench.settle()
     assert bench.asked == 0
 

@@ -109,6 +109,7 @@ def swap(machine: Machine, text: str = PROMPT, **options: object) -> int:
 
 def test_a_prompt_is_found_again_after_a_swap(machine: Machine) -> None:
     assert swap(machine) == TOKENS
+    assert machine.run.has_restored
     assert machine.told == [("saved", TOKENS), ("restored", TOKENS), ("reused", TOKENS)]
     (file,) = machine.files()
     assert file.stat().st_mode & 0o777 == 0o600

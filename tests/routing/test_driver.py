@@ -215,7 +215,11 @@ def test_a_ready_model_is_granted_at_once(bench: Bench) -> None:
 
 def test_another_model_swaps_it_out_when_it_is_idle(bench: Bench) -> None:
     bench.processes["a"].leave_steps = (("save", 1e-9),)
-    bench.processes["b"].load_steps = (("restore", 1e-9),)
+    bench.processes["b"].load_steps = (
+        ("failed_wake", 1e-9),
+        ("failed_check", 1e-9),
+        ("restore", 1e-9),
+    )
     lease = bench.acquire("a")
     other = bench.driver.request("b")
     gevent.idle()
@@ -227,7 +231,7 @@ def test_another_model_swaps_it_out_when_it_is_idle(bench: Bench) -> None:
     record = bench.swaps[-1].record
     assert (record.target, record.kind, record.outcome) == ("b", LoadKind.START, SwapOutcome.DONE)
     phases = [name for name, _ in record.phases if name not in ("wait", "drain")]
-    assert phases == ["save", "evict", "load", "restore"]
+    assert phases == ["save", "evict", "failed_wake", "failed_check", "load", "restore"]
 
 
 def test_a_model_that_can_sleep_sleeps_and_is_woken(bench: Bench) -> None:

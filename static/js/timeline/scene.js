@@ -98,7 +98,7 @@ function arrowsOf(view, lanes, swaps, shows, now) {
     const lane = lanes.get(swap.target);
     const ended = swap.ended_ms ?? now;
     if (lane === undefined || !shows(swap.started_ms, ended)) continue;
-    const begin = swap.phases?.findIndex((phase) => phase.name === "load") ?? -1;
+    const begin = swap.phases?.findIndex(({ name }) => name === "load" || name === "failed_wake") ?? -1;
     const load = begin < 0 ? 0 : swap.phases.slice(begin).reduce((sum, phase) => sum + phase.ms, 0);
     const x = toX(view, ended - load);
     const y = laneTop(lane) + BAR_TOP + BAR_HEIGHT / 2;
