@@ -3,9 +3,9 @@
 
     scripts/side_by_side.py unit|e2e [pytest arguments]
 
-Unit tests: one process for each core. End-to-end tests, which mostly wait: one for those of the UI
-and of the wheel, three for the others or for the named files, each with ports of its own. Meanwhile
-it prints the number of finished tests and the estimated remaining time.
+Unit tests: one process for each core. End-to-end tests, which mostly wait: five, two of them with a
+browser, or three for named files, each with ports of its own. Meanwhile it prints the number of
+finished tests and the estimated remaining time.
 pytest-xdist would do the same, but its workers talk through threads, which are greenlets here.
 """
 
@@ -24,31 +24,47 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5  # pytest's exit code when nothing was selected
-BUILDS = "tests/e2e/test_wheel.py"
-"""Builds and installs distributions, which takes 20 s."""
 TOGETHER = "tests/launchers"
 """Unit tests of one process: they leave processes of a dead owner, and stop all they find."""
+UI = "tests/ui"
+LANES, LANES_WITH_BROWSER = 5, 2
 ALONE = "tests/e2e/test_kills.py"
 """Checks processes left by a killed llmsnap, which any other starting llmsnap would stop."""
-SLOWER = {
+FACTORS = {
     "tests/commands/test_completion.py": 20,
     "tests/config/test_fuzz.py": 20,
+    "tests/e2e/test_api_clients.py": 0.3,
+    "tests/e2e/test_api_inference.py": 0.2,
+    "tests/e2e/test_api_keys.py": 0.2,
     "tests/e2e/test_api_real.py": 3,
-    "tests/e2e/test_bench.py": 4,
-    "tests/e2e/test_client_matrix.py": 2,
-    "tests/e2e/test_demo.py": 5,
-    "tests/e2e/test_doors.py": 3,
-    "tests/e2e/test_failures_told.py": 2,
-    "tests/e2e/test_gunicorn.py": 4,
-    "tests/e2e/test_lifecycle.py": 3,
-    "tests/e2e/test_observability.py": 2,
+    "tests/e2e/test_api_routes.py": 0.2,
+    "tests/e2e/test_api_streams.py": 0.5,
+    "tests/e2e/test_bench.py": 3,
+    "tests/e2e/test_client_libraries.py": 0.1,
+    "tests/e2e/test_client_matrix.py": 0.4,
+    "tests/e2e/test_cluster.py": 0.8,
+    "tests/e2e/test_demo.py": 4,
+    "tests/e2e/test_doors.py": 3.5,
+    "tests/e2e/test_memory.py": 2.5,
+    "tests/e2e/test_pages_of_models.py": 0.4,
+    "tests/e2e/test_prompt_cache.py": 4.5,
     "tests/e2e/test_reload.py": 2,
+    "tests/e2e/test_tools.py": 0.3,
+    "tests/e2e/test_warm_swaps.py": 2,
+    "tests/e2e/test_wheel.py": 2.5,
+    "tests/e2e/raw/test_crowd.py": 2.5,
+    "tests/launchers/test_child.py": 20,
     "tests/routing/test_scheduler_properties.py": 20,
     "tests/scripts/test_compiled.py": 20,
     "tests/scripts/test_environment.py": 20,
-    "tests/launchers/test_child.py": 20,
+    "tests/telemetry/test_store.py": 0.1,
+    "tests/test_architecture.py": 0.1,
+    "tests/ui/test_firefox.py": 2.5,
+    "tests/ui/test_pages.py": 2,
+    "tests/ui/test_real.py": 5,
+    "tests/ui/test_standing.py": 2,
 }
-"""Factors of files that take longer than others of their size."""
+"""Factors of files that take longer, or less long, than others of their size."""
 MARK = "@pytest.mark.e2e"
 """Marks an end-to-end test in a file of unit tests."""
 LANE = "LLMSNAP_TEST_LANE"
@@ -174,10 +190,10 @@ def end_to_end_groups(named: list[str]) -> list[tuple[str, list[str]]]:
         return shared((ROOT / each for each in named if each != ALONE), 3)
     if named:
         return [("the tests named", named)]
-    files = set(ROOT.glob("tests/e2e/**/test_*.py")) - {ROOT / BUILDS, ROOT / ALONE}
-    beside = (path for path in unit_files() if path.parent != ROOT / "tests/ui")
-    files |= {path for path in beside if MARK in path.read_text(encoding="utf-8")}
-    return [("tests/ui and the wheel", ["tests/ui", BUILDS]), *shared(files, 3)]
+    files = set(ROOT.glob("tests/e2e/**/test_*.py")) - {ROOT / ALONE}
+    files |= {path for path in unit_files() if MARK in path.read_text(encoding="utf-8")}
+    with_browser = set(ROOT.glob(f"{UI}/test_*.py"))
+    return shared(files - with_browser, LANES, shared(with_browser, LANES_WITH_BROWSER))
 
 
 def unit_groups(named: list[str]) -> list[tuple[str, list[str]]]:
@@ -193,10 +209,13 @@ def unit_files() -> Iterable[Path]:
     return (path for path in files if "e2e" not in path.relative_to(ROOT).parts)
 
 
-def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:
-    """Distribute test files into groups of about equal duration."""
-    shares: list[list[str]] = [[] for _ in range(count)]
-    weights = [0] * count
+def shared(
+    files: Iterable[Path], count: int, begun: Iterable[tuple[str, list[str]]] = ()
+) -> list[tuple[str, list[str]]]:
+    """Distribute test files into *count* groups of about equal duration, the first ones *begun*."""
+    shares = [names for _, names in begun]
+    shares += [[] for _ in range(count - len(shares))]
+    weights = [sum(weight(ROOT / name) for name in share) for share in shares]
     names = {path: str(path.relative_to(ROOT)) for path in files}
     together = [path for path, name in names.items() if Path(name).parent == Path(TOGETHER)]
     for path in together:
@@ -209,9 +228,9 @@ def shared(files: Iterable[Path], count: int) -> list[tuple[str, list[str]]]:
     return [(f"{len(share)} test files", sorted(share)) for share in shares if share]
 
 
-def weight(path: Path) -> int:
+def weight(path: Path) -> float:
     """Return the estimated duration of *path*, in bytes of source."""
-    return path.stat().st_size * SLOWER.get(str(path.relative_to(ROOT)), 1)
+    return path.stat().st_size * FACTORS.get(str(path.relative_to(ROOT)), 1)
 
 
 if __name__ == "__main__":

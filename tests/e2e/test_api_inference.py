@@ -2,7 +2,6 @@
 
 import json
 
-import gevent
 import pytest
 import requests
 from gevent import socket
@@ -148,9 +147,6 @@ def test_too_large_a_body_is_refused_before_it_is_read(server: Running, path, li
     assert headers["connection"] == "close"
 
 
-# --- waiting ------------------------------------------------------------------------------------
-
-
 # --- below /upstream ----------------------------------------------------------------------------
 
 
@@ -219,10 +215,7 @@ def test_a_client_that_leaves_while_it_uploads_is_logged_as_gone(server: Running
     sock = socket.create_connection(("127.0.0.1", server.port))
     head = "PUT /upstream/model1/echo?gone HTTP/1.1\r\nHost: x\r\nContent-Length: 1900000\r\n\r\n"
     sock.sendall(head.encode() + b" " * 70_000)
-    gevent.sleep(0.2)
+    server.wait_for(lambda: server.get("/api/inflight").json()["requests"])
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     sock.close()
     server.wait_output(r'"PUT /upstream/model1/echo HTTP/1.1" (499|400)')
-
-
-# --- profiles -----------------------------------------------------------------------------------

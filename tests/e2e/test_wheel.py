@@ -1,12 +1,14 @@
-"""Wheel and sdist in empty environments, away from the checkout: start, demo, interface, a chat."""
+"""The wheel in an empty environment, away from the checkout: start, demo, interface, a chat."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,30 +60,26 @@ def source(folder: Path) -> Path:
     return source
 
 
-def build(kind: str, source: Path, folder: Path) -> Path:
-    """Build the wheel or the sdist, and return its file."""
-    if kind == "wheel":
-        run(*PIP, "wheel", "--no-deps", "--wheel-dir", folder / "dist", source, cwd=folder)
-    else:
-        command = [sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", folder / "dist"]
-        run(*command, cwd=source)
-    (built,) = (folder / "dist").glob({"wheel": "llmsnap-*.whl", "sdist": "llmsnap-*.tar.gz"}[kind])
+def build(what: Path, into: Path) -> Path:
+    """Build the wheel of a checkout or an sdist."""
+    run(*PIP, "wheel", "--no-deps", "--wheel-dir", into, what, cwd=into.parent)
+    (built,) = into.glob("llmsnap-*.whl")
     return built
 
 
-def install(what: Path, env: Path) -> Path:
-    """Install *what* with all it needs into the new environment; return the ``llmsnap`` in it."""
-    run(sys.executable, "-m", "venv", "--without-pip", env, cwd=env.parent)
+@pytest.fixture(scope="module")
+def wheel(source: Path, folder: Path) -> Path:
+    return build(source, folder / "dist")
+
+
+@pytest.fixture(scope="module")
+def program(wheel: Path, folder: Path) -> Path:
+    """``llmsnap`` as installed, with all it needs, into an empty environment."""
+    env = folder / "env"
+    run(sys.executable, "-m", "venv", "--without-pip", env, cwd=folder)
     constraints = ROOT / "scripts/constraints.txt"
-    run(*PIP, "--python", env / "bin/python", "install", "-c", constraints, what, cwd=env.parent)
+    run(*PIP, "--python", env / "bin/python", "install", "-c", constraints, wheel, cwd=folder)
     return env / "bin/llmsnap"
-
-
-@pytest.fixture(scope="module", params=["wheel", "sdist"])
-def program(request: pytest.FixtureRequest, source: Path, folder: Path) -> Path:
-    """``llmsnap`` as installed from a distribution into an empty environment."""
-    kind: str = request.param
-    return install(build(kind, source, folder), folder / kind)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +102,21 @@ def demo(program: Path, folder: Path) -> Iterator[Running]:
     server.wait_ready()
     yield server
     assert server.stop() == 0
+
+
+def contents(wheel: Path) -> tuple[dict[str, bytes], str]:
+    """The files of a wheel, and the commit that it is of."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    commit = json.loads(files.pop("llmsnap/_build.json"))["commit"]  # beside the time of the build
+    return {name: data for name, data in files.items() if not name.endswith("/RECORD")}, commit
+
+
+def test_the_sdist_makes_the_same_wheel(wheel: Path, source: Path, folder: Path) -> None:
+    command = [sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", folder / "sdist"]
+    run(*command, cwd=source)
+    (sdist,) = (folder / "sdist").iterdir()
+    assert contents(build(sdist, folder / "again")) == contents(wheel)
 
 
 def test_it_knows_its_commit_and_compiles_nothing(

@@ -7,20 +7,22 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gevent
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
 
 PATIENCE_S = 20
-LOOK_EVERY_S = 0.02
+LOOK_AGAIN_S = 0.02
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync --hide-scrollbars "
@@ -73,6 +75,7 @@ class Browser:
         driver = shutil.which("chromedriver")
         self.driver = webdriver.Chrome(options=options, service=Service(driver))
         self.base = ""
+        self._opened = 0
 
     def close(self) -> None:
         """End it and forget its profile."""
@@ -88,7 +91,6 @@ class Browser:
 
     def open(self, base: str, page: str, ready: str = "main .page h1") -> None:
         """Load *page* with nothing remembered, nothing in the console, until *ready* is shown."""
-        self.driver.get("about:blank")
         self.console()
         self.base = base
         self.size(1440, 900)
@@ -97,7 +99,8 @@ class Browser:
         forget = self.driver.execute_cdp_cmd(
             "Page.addScriptToEvaluateOnNewDocument", {"source": "localStorage.clear()"}
         )
-        self.driver.get(f"{base}/ui/#/{page}")
+        self._opened += 1  # another address, or only the part behind # would change
+        self.driver.get(f"{base}/ui/?{self._opened}#/{page}")
         self.find(ready)
         self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", forget)
 
@@ -136,20 +139,20 @@ class Browser:
         """Run JavaScript in the page and return what it returns."""
         return self.driver.execute_script(script, *arguments)
 
-    def wait(self, fact: Callable[[], Any], what: str = "it") -> Any:
+    def wait(
+        self, fact: Callable[[], Any], what: str = "it", patience_s: float = PATIENCE_S
+    ) -> Any:
         """Wait until *fact* is true and return it; an element that just went counts as not yet."""
 
-        def ask(_: object) -> Any:
-            try:
-                return fact()
-            except StaleElementReferenceException:
-                return False
-
-        try:
-            return WebDriverWait(self.driver, PATIENCE_S, LOOK_EVERY_S).until(ask)
-        except TimeoutException:
-            text = self.run("return document.body.innerText")
-            raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}") from None
+        pause_s, deadline = LOOK_AGAIN_S, time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            with suppress(StaleElementReferenceException):
+                if found := fact():
+                    return found
+            gevent.sleep(pause_s)
+            pause_s = min(1.2 * pause_s, 5 * LOOK_AGAIN_S)  # what looks cost is missed elsewhere
+        text = self.run("return document.body.innerText")
+        raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}")
 
     def all(self, css: str, text: str = "", name: str = "") -> list[WebElement]:
         """Everything visible that matches, contains *text*, and is enabled and called *name*."""
@@ -230,6 +233,7 @@ class Browser:
         script = """
             const [rules, done] = arguments;
             const only = rules.length ? { runOnly: { type: "rule", values: rules } } : {};
+            only.preload = false;  // of sheets and sounds, which no serious rule reads
             const bad = (each) => ["serious", "critical"].includes(each.impact);
             const told = (each) => `${each.id}: ${each.nodes.slice(0, 3).map((node) =>
               `${node.html.slice(0, 160)} ${node.failureSummary ?? ""}`).join(" | ")}`;

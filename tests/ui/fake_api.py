@@ -55,6 +55,7 @@ class World:
         now_ms = int(self.began * 1000)
         self.models = [dict(each) for each in MODELS]
         self.readers: list[gevent.queue.Queue[str]] = []
+        self.joining = 0
         self.calls: list[str] = []
         self.profile: str | None = None
         self.cancelled: set[int] = set()
@@ -103,6 +104,12 @@ class World:
         self.upstream_log = self.upstream_log.replace(f"warning: {HOSTILE}\n", "")
 
     def tell(self, kind: str, data: Any) -> None:
+        with gevent.Timeout(
+            1, False
+        ):  # a page may say that it is connected before its reader is here
+            while self.joining > 0:
+                gevent.sleep(0.01)
+        self.joining = 0
         for reader in self.readers:
             reader.put(frame(kind, data))
 
@@ -130,8 +137,10 @@ sock = Sock()
 
 @bp.before_request
 def note_call() -> None:
-    if request.path == "/api/ws" and not world.sockets:
-        abort(403)
+    if request.path == "/api/ws":
+        if not world.sockets:
+            abort(403)
+        world.joining += 1
     if request.method != "GET":
         world.calls.append(f"{request.method} {request.path}")
 
@@ -140,6 +149,7 @@ def note_call() -> None:
 def events(connection: Server) -> None:
     reader: gevent.queue.Queue[str] = gevent.queue.Queue()
     world.readers.append(reader)
+    world.joining -= 1
     busy = in_flight(world.cancelled)
     reader.put(frame("inFlight", {"models": [], "total": len(busy), "requests": busy}))
     try:

@@ -17,7 +17,7 @@ from typing import Any
 import gevent
 from websocket import create_connection  # as selenium uses it
 
-from tests.ui.browser import LOOK_EVERY_S, PATIENCE_S, VISIBLE
+from tests.ui.browser import LOOK_AGAIN_S, PATIENCE_S, VISIBLE
 
 START_S = 60
 LISTENS = re.compile(r"WebDriver BiDi listening on (ws://\S+)")
@@ -100,7 +100,7 @@ class Firefox:
         """Wait until *fact* is true."""
         with gevent.Timeout(PATIENCE_S, False):
             while not fact():
-                gevent.sleep(LOOK_EVERY_S)
+                gevent.sleep(LOOK_AGAIN_S)
             return
         text = self.run("return document.body.innerText")
         raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}")

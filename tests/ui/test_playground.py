@@ -17,8 +17,9 @@ ANSWER = ".message.assistant .prose"
 
 
 @pytest.fixture(autouse=True)
-def fresh(browser: Any, server: Any) -> None:
-    browser.visit(server.base)
+def fresh(request: pytest.FixtureRequest, browser: Any) -> None:
+    kind = "fake" if "fake" in request.fixturenames else "server"
+    browser.visit(request.getfixturevalue(kind).base)
 
 
 def say(browser: Any, text: str) -> None:
@@ -112,7 +113,6 @@ def test_the_conversation_follows_its_end_until_the_user_scrolls_up(
     browser: Any, fake: Any
 ) -> None:
     fake.post("/fake/answer", {"text": LONG})
-    browser.visit(fake.base)
     browser.choose("Model", "qwen3-30b-a3b")
     formatted = "return document.querySelectorAll('.prose .katex').length"
 
@@ -138,7 +138,6 @@ def test_the_conversation_follows_its_end_until_the_user_scrolls_up(
 @pytest.fixture
 def chat(browser: Any, fake: Any) -> Any:
     """A chat with a model whose next answer is made of given frames."""
-    browser.visit(fake.base)
     browser.choose("Model", "qwen3-30b-a3b")
 
     def answer(*deltas: dict[str, Any], finish: str | None = None) -> None:
@@ -424,7 +423,7 @@ def test_a_waiting_message_says_what_it_waits_for(browser: Any, server: Any) -> 
 def test_a_failure_is_shown_in_place_of_the_answer(browser: Any, server: Any) -> None:
     browser.choose("Model", "slow")
     say(browser, "hello")
-    browser.find(".message.assistant", "Waiting for the model")
+    browser.find(".message.assistant .load-line", "loading for")
     server.post("/api/models/unload/slow")
     browser.find(".message.assistant .problem", "503")
     assert any("503" in line for line in browser.console())
@@ -499,7 +498,6 @@ def test_ranking(browser: Any) -> None:
 
 
 def test_without_models_every_tab_says_what_to_do(browser: Any, fake: Any) -> None:
-    browser.visit(fake.base)
     try:
         fake.post("/fake/models/none")
         for tab in ("Chat", "Images", "Speech", "Transcription", "Rerank", "Load test"):

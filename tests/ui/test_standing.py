@@ -18,6 +18,7 @@ def test_a_selector_says_how_its_targets_stand_and_leads_to_its_requests(
     browser: Any, fake: Any
 ) -> None:
     browser.visit(fake.base, "models")
+    browser.find("[data-model=bge-m3] .chip", "needs")  # after that no row moves
     card = "[aria-label='Selector coding']"
     for target, words in {
         "qwen3-coder": "skipped for 0:41, 3 failures",
