@@ -476,10 +476,3 @@ def dots_behind_service(node: ast.expr) -> int:
         node, dots = node.value, dots + 1
     root = ast.unparse(node).removesuffix("()").rpartition(".")[2]
     return dots if root in {"service", "_service", "current_service"} else 0
-
-
-def test_how_deep_an_expression_reaches_is_seen() -> None:
-    depths = {"service.a.b": 2, "self._service.a.b.c": 3, "current_service().a.b.c()": 3, "a.b": 0}
-    for text, dots in depths.items():
-        nodes = [one for one in ast.walk(ast.parse(text)) if isinstance(one, ast.Attribute)]
-        assert max(map(dots_behind_service, nodes)) == dots, text

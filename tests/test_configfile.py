@@ -9,7 +9,7 @@ import gevent
 import pytest
 
 from llmsnap import configfile
-from llmsnap.configfile import Look, is_open_for_writing, look, settled, version_of
+from llmsnap.configfile import is_open_for_writing, settled
 from llmsnap.errors import ConfigError
 
 
@@ -126,20 +126,3 @@ def test_what_cannot_be_read_says_so_and_never_blocks(kind: str, tmp_path: Path,
     assert found.trouble is not None
     assert str(path) in found.trouble.what
     assert (found.version is None) == (kind in ("missing", "no folder"))
-
-
-def test_the_file_behind_a_link_that_was_swapped_rests(tmp_path: Path, clock: Clock) -> None:
-    """As Kubernetes updates a config map."""
-    for version in ("1", "2"):
-        (tmp_path / version).mkdir()
-        (tmp_path / version / "config.yaml").write_text(version)
-    (tmp_path / "..data").symlink_to("1")
-    path = tmp_path / "config.yaml"
-    path.symlink_to("..data/config.yaml")
-    before = look(str(path))
-    (tmp_path / "..data_tmp").symlink_to("2")
-    (tmp_path / "..data_tmp").replace(tmp_path / "..data")
-    assert before != look(str(path))
-    assert look(str(path)) == Look(version_of(str(path)), ((str(path), b"2"),))
-    assert settled(str(path)).content == b"2"
-    assert clock.pauses == [0.5]

@@ -171,16 +171,6 @@ def test_a_reload_keeps_the_active_profile_where_it_still_exists(bench: Bench) -
 
 
 @parity("Profiles", "`hooks.on_startup.profile` is active from the start")
-def test_the_profile_of_the_hook_is_active_from_the_start(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "config.yaml")
-    bench.edit(
-        "models:",
-        "profiles: {work: {pins: {x: a}}}\nhooks: {on_startup: {profile: work}}\nmodels:",
-    )
-    service = Service(load(str(bench.path)), launchers={"local": bench.launcher})
-    assert service.runtime.profile == "work"
-
-
 @parity("Profiles", "a restart forgets the active profile", "it is remembered; the hook wins")
 @pytest.mark.parametrize(
     ("activated", "names", "hook", "active"),

@@ -39,26 +39,6 @@ def test_the_likeliest_come_first() -> None:
     assert nearest("llama", known, 4) == ["LLAMA", "meta/llama", "llamb", "llame"]
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "apart"),
-    [
-        ("", "", 0),
-        ("abc", "", 3),
-        ("", "abc", 3),
-        ("abc", "abc", 0),
-        ("abc", "acb", 1),
-        ("abc", "axc", 1),
-        ("abc", "ac", 1),
-        ("ac", "abc", 1),
-        ("kitten", "sitting", 3),
-        ("abcdef", "uvwxyz", 4),
-    ],
-)
-def test_how_far_names_are_apart(first: str, second: str, apart: int) -> None:
-    assert distance(first, second, 3) == apart
-    assert distance(second, first, 3) == apart
-
-
 class Visited:
     """Names without end that count how many were looked at."""
 

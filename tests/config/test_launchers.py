@@ -43,10 +43,7 @@ def test_a_macro_of_that_name_in_the_file_wins() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (
-            on_farm(GPU).replace("launcher: farm", "launcher: frrm"),
-            'there is no launcher "frrm" - did you',
-        ),
+        (on_farm(GPU).replace("r: farm", "r: frrm"), 'there is no launcher "frrm" - did you'),
         (on_farm(f"cmdStop: 'kill ${{PID}}', {GPU}"), "models.m.cmdStop: runs on this machine"),
         (on_farm(GPU, "s --host 127.0.0.1 ${PORT}"), "--host 127.0.0.1 is reached from its own"),
         (on_farm(GPU, "s --host=localhost ${PORT}"), "models.m.cmd: --host localhost is reached"),

@@ -17,6 +17,9 @@ peers:
 """
 
 
+WORK, HOOK = "profiles: {work: {pins: {a: large}}}", "hooks.on_startup.profile"
+
+
 @parity("Profiles", "`profiles.<name>` with `description` and `pins`; `hooks.on_startup.profile`")
 def test_a_profile_is_read() -> None:
     found = config(
@@ -62,30 +65,16 @@ hooks: {on_startup: {profile: away}}
         ("profiles: {p: [a], q: {pins: {a: large}}}", "profiles.p: must be a mapping (found"),
         ("profiles: {' ': {pins: {a: large}}}", "profiles. : the name of a profile can not be"),
         ("profiles: {p: {pins: {' ': large}}}", "profiles.p.pins. : the name of a pin can not be"),
-        (
-            "profiles: {p: {pins: {a: lagre}}}",
-            'profiles.p.pins.a: "lagre" is no model - did you mean "large"?',
-        ),
+        ("profiles: {p: {pins: {a: lagre}}}", 'profiles.p.pins.a: "lagre" is no model - did you'),
         ("profiles: {p: {pins: {a: b, b: large}}}", 'profiles.p.pins.a: "b" is no model'),
         ("profiles: {p: {pins: {a: '${no}'}}}", "profiles.p.pins.a: unknown macro ${no}"),
         ("profiles: {p: {pins: {a: [large]}}}", "profiles.p.pins.a: must be a text"),
-        (
-            "profiles: {p: {pins: {box/remote: large}}}",
-            'profiles.p.pins.box/remote: "box/remote" names a model of one peer',
-        ),
-        (
-            "hooks: {on_startup: {profile: x}}",
-            'hooks.on_startup.profile: "x" is no profile - name one of profiles, or remove it',
-        ),
-        (
-            "{profiles: {work: {pins: {a: large}}}, hooks: {on_startup: {profile: wrk}}}",
-            'hooks.on_startup.profile: "wrk" is no profile - did you mean "work"?',
-        ),
+        ("profiles: {p: {pins: {box/remote: large}}}", 'profiles.p.pins.box/remote: "box/remote"'),
+        ("hooks: {on_startup: {profile: x}}", f'{HOOK}: "x" is no profile - name one of profiles'),
+        (f"{WORK}\nhooks: {{on_startup: {{profile: wrk}}}}", f'{HOOK}: "wrk" is no profile - did'),
     ],
 )
 def test_mistakes(text: str, words: str) -> None:
-    if text.startswith("{"):
-        text = "\n".join(text[1:-1].split(", hooks")).replace("\n: ", "\nhooks: ")
     assert problem(MODELS + text).startswith(words)
 
 

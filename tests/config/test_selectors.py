@@ -86,6 +86,8 @@ def said_of(selector: str) -> list[str]:
 
 
 ONE = "{strategy: pin, targets: [small]}"
+SPILL = "strategy: spillover, targets: [small"
+FAIL = "strategy: failover, targets: [small], settings:"
 
 
 @parity(
@@ -103,63 +105,29 @@ ONE = "{strategy: pin, targets: [small]}"
         (f"{{'small:high': {ONE}}}", 'selectors.small:high: "small:high" is a name of model'),
         (f"{{box/remote: {ONE}}}", 'selectors.box/remote: "box/remote" names a model of one'),
         ("{s: 5}", "selectors.s: must be a mapping (found 5)"),
-        ("{s: {targets: [small]}}", "selectors.s.strategy: is missing"),
-        ("{s: {strategy: , targets: [small]}}", "selectors.s.strategy: is missing"),
-        ("{s: {strategy: best, targets: [small]}}", "selectors.s.strategy: must be one of pin, w"),
-        ("{s: {strategy: pin}}", "selectors.s.targets: targets can not be empty - list"),
-        ("{s: {strategy: pin, targets: []}}", "selectors.s.targets: targets can not be empty"),
-        ("{s: {strategy: pin, targets: small}}", "selectors.s.targets: must be a list"),
-        (
-            "{s: {strategy: pin, targets: [lagre]}}",
-            'selectors.s.targets[0]: "lagre" is no model - did you mean "large"?',
-        ),
-        (
-            "{s: {strategy: pin, targets: [shared]}}",
-            'selectors.s.targets[0]: "shared" is offered by several peers - write box/shared or',
-        ),
-        (
-            f"{{s: {{strategy: pin, targets: [small, t]}}, t: {ONE}}}",
-            'selectors.s.targets[1]: "t" is a selector, which can not be a target - list that',
-        ),
-        (
-            "{s: {strategy: warm, targets: [small, remote]}}",
-            'selectors.s.targets[1]: "remote" is a model of a peer, and warm chooses by what is',
-        ),
-        (
-            "{s: {strategy: spillover, targets: [small, remote, tiny]}}",
-            'selectors.s.targets[2]: "tiny" is the same model as "small" - list each model once',
-        ),
-        (
-            "{s: {strategy: spillover, targets: [remote, box/remote]}}",
-            'selectors.s.targets[1]: "box/remote" is the same model as "remote"',
-        ),
-        (
-            "{s: {strategy: spillover, targets: [small, remote, other]}}",
-            'selectors.s.targets[2]: "other" and "small" can not run together - put them into one',
-        ),
-        (
-            "{s: {strategy: spillover, targets: [small], settings: {spillover: 0}}}",
-            "selectors.s.settings.spillover: must be at least 1 (found 0)",
-        ),
-        (
-            "{s: {strategy: failover, targets: [small], settings: {retryStatus: [502, 200]}}}",
-            "selectors.s.settings.retryStatus[1]: must be at least 400 and at most 599 (found 200)",
-        ),
-        (
-            "{s: {strategy: failover, targets: [small], settings: {retryStatus: 502}}}",
-            "selectors.s.settings.retryStatus: must be a list (found 502) - write [502, 503, 504]",
-        ),
-        (
-            "{s: {strategy: failover, targets: [small], settings: {affinity: X-Chat}}}",
-            "selectors.s.settings.affinity: must be true, false or a list of headers (found X-Ch",
-        ),
-        (
-            "{s: {strategy: failover, targets: [small], settings: {retryAfter: 0}}}",
-            "selectors.s.settings.retryAfter: must be at least 1",
-        ),
+        ("targets: [small]", "strategy: is missing"),
+        ("strategy: , targets: [small]", "strategy: is missing"),
+        ("strategy: best, targets: [small]", "strategy: must be one of pin, w"),
+        ("strategy: pin", "targets: targets can not be empty - list"),
+        ("strategy: pin, targets: []", "targets: targets can not be empty"),
+        ("strategy: pin, targets: small", "targets: must be a list"),
+        ("strategy: pin, targets: [lagre]", 'targets[0]: "lagre" is no model - did you mean'),
+        ("strategy: pin, targets: [shared]", 'targets[0]: "shared" is offered by several peers -'),
+        ("strategy: pin, targets: [small, t]", 'targets[1]: "t" is a selector, which can not be a'),
+        ("strategy: warm, targets: [small, remote]", 'targets[1]: "remote" is a model of a peer,'),
+        (f"{SPILL}, remote, tiny]", 'targets[2]: "tiny" is the same model as "small" - list each'),
+        (f"{SPILL}, box/remote, remote]", 'targets[2]: "remote" is the same model as "box/remote"'),
+        (f"{SPILL}, remote, other]", 'targets[2]: "other" and "small" can not run together - put'),
+        (f"{SPILL}], settings: {{spillover: 0}}", "settings.spillover: must be at least 1 (found"),
+        (f"{FAIL} {{retryStatus: [502, 200]}}", "settings.retryStatus[1]: must be at least 400"),
+        (f"{FAIL} {{retryStatus: 502}}", "settings.retryStatus: must be a list (found 502) -"),
+        (f"{FAIL} {{affinity: X-Chat}}", "settings.affinity: must be true, false or a list of"),
+        (f"{FAIL} {{retryAfter: 0}}", "settings.retryAfter: must be at least 1"),
     ],
 )
 def test_mistakes(text: str, words: str) -> None:
+    if not words.startswith("selectors"):
+        text, words = f"{{s: {{{text}}}, t: {ONE}}}", f"selectors.s.{words}"
     assert problem(f"{MODELS}selectors: {text}").startswith(words)
 
 

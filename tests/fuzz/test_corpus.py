@@ -14,7 +14,6 @@ import pytest
 from tests.fuzz import engine
 from tests.fuzz.engine import FOUND, TARGETS, at_random, kept
 
-LONG_AGO = 0.0
 FAR_OFF = float("inf")
 
 
@@ -67,23 +66,3 @@ def test_an_input_that_takes_too_long_fails(corpus: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(engine, "INPUT_LIMIT_S", 0.05)
     assert at_random("head", fuzzer_that(check), FAR_OFF, random.Random(1)) == FOUND
-
-
-def test_the_same_seed_gives_the_same_inputs(corpus: Path) -> None:
-    def inputs(seed: int) -> list[bytes]:
-        seen: list[bytes] = []
-
-        def check(data: bytes) -> None:
-            seen.append(data)
-            assert len(seen) < 200
-
-        at_random("head", fuzzer_that(check), FAR_OFF, random.Random(seed))
-        for path in kept("head"):
-            path.unlink()
-        return seen
-
-    assert inputs(1) == inputs(1) != inputs(2)
-
-
-def test_without_time_nothing_is_fed(corpus: Path) -> None:
-    assert at_random("head", fuzzer_that(pytest.fail), LONG_AGO, random.Random(1)) == 0

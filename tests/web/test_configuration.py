@@ -25,26 +25,9 @@ peers:
     apiKey: topsecret
 """
 
-SHOWN = f"""\
-# a comment
-apiKeys:
-  - {MASK}
-  - key: {MASK}
-    name: laptop
-    models: [llama]
-    admin: false
-  - "${{env.LLMSNAP_KEY}}"
-startPort: 5800
-models:
-  llama:
-    cmd: llama-server --api-key {MASK} --port ${{PORT}} --max-tokens 12
-    env: [HF_TOKEN={MASK}, THREADS=4]
-    ttl: 60
-peers:
-  office:
-    proxy: http://10.0.0.2
-    apiKey: {MASK}
-"""
+SHOWN = FILE
+for _secret in ("sk-plain-key-one", "hunter2hunter2", "abcdefg", "hf_abcdefgh", "topsecret"):
+    SHOWN = SHOWN.replace(f" {_secret}", f" {MASK}").replace(f"={_secret}", f"={MASK}")
 
 
 @pytest.mark.parametrize(
