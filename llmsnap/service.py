@@ -70,6 +70,7 @@ from llmsnap.telemetry import (
     ActivityRecorded,
     ConfigReload,
     EventBus,
+    FilesRead,
     MemoryChanged,
     ModelPreloaded,
     ModelRestarted,
@@ -163,7 +164,7 @@ class Service:
         )
         self.checks, self.read_ahead, self.keep_warm = (
             ServerChecks(self.state_dir, self.driver.rest, self._on_faulty_wake),
-            ReadAhead(config.read_ahead, self._ready_pids),
+            ReadAhead(config.read_ahead, self._ready_pids, self._on_read_ahead),
             KeepWarm(self.driver, self.driver.is_busy, lambda: bool(self.in_flight())),
         )
         self.feeds: set[Feed] = set()
@@ -629,6 +630,9 @@ class Service:
             was_granted = record.queue_ms is not None and not record.client_left
             if was_granted and self.checks.note_outcome(model, record.status, time.monotonic()):
                 self.driver.suspect(model.id)
+
+    def _on_read_ahead(self, model_id: str, read_bytes: int) -> None:
+        self.bus.publish(FilesRead(model_id, read_bytes))
 
     def _on_prompts(self, model_id: str, outcome: str, tokens: int) -> None:
         self.bus.publish(PromptsKept(model_id, outcome, tokens))

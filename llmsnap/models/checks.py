@@ -52,6 +52,10 @@ QUIET_S = 1.0
 """A server is asked only after it had no request for so long."""
 FAULTY_WAKES_ALLOWED = 2
 """So many faulty wakes in a row end the sleeping of a definition."""
+SLEEP_OFF = (
+    f"it answered wrong after {FAULTY_WAKES_ALLOWED} wakes in a row, so it is stopped instead, "
+    "until its definition changes or llmsnap starts again"
+)
 CLOSE_S = 0.2
 
 
@@ -134,6 +138,10 @@ class ServerChecks:
         """Forget what belongs to a run of a model: it has ended."""
         self._runs.pop(model_id, None)
         self._failures.pop(model_id, None)
+
+    def sleep_off(self, model: ModelConfig) -> str:
+        """Return why *model* must not sleep any more; empty if it may."""
+        return SLEEP_OFF if definition_of(model) in self._unreliable else ""
 
     def unreliable(self, models: Iterable[ModelConfig]) -> frozenset[str]:
         """Return the ids of those *models* that must not sleep any more."""

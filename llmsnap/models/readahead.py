@@ -58,9 +58,12 @@ class ReadAhead:
     """
 
     def __init__(
-        self, settings: ReadAheadConfig | None, running: Callable[[], Iterable[int]]
+        self,
+        settings: ReadAheadConfig | None,
+        running: Callable[[], Iterable[int]],
+        on_read: Callable[[str, int], None],
     ) -> None:
-        self._settings = settings
+        self._settings, self._on_read = settings, on_read
         self._running = running
         self._tasks = TaskGroup("read ahead")
         self._thread: ThreadPool | None = None
@@ -106,7 +109,9 @@ class ReadAhead:
             if trouble:
                 end = trouble
                 break
-            progress.note(self._read_part(path, offset))
+            if read := self._read_part(path, offset):
+                progress.note(read)
+                self._on_read(target.model.id, read)
             self._pace(progress)
         if progress.read_bytes:
             log.debug("<%s> %s: %s", target.model.id, progress, end)

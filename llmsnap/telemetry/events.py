@@ -98,6 +98,13 @@ class PromptsKept(Event, frozen=True):
     tokens: int
 
 
+class FilesRead(Event, frozen=True):
+    """*read_bytes* of a model's files were read into the page cache before its load."""
+
+    model_id: str
+    read_bytes: int
+
+
 class ModelPreloaded(Event, frozen=True):
     """A model to preload (``hooks``) became ready, or did not for *reason*."""
 

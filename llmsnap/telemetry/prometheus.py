@@ -28,6 +28,7 @@ from llmsnap.telemetry.events import (
     ActivityRecorded,
     EventBus,
     EventSubscription,
+    FilesRead,
     ModelRestarted,
     ProcessStateChanged,
     PromptsKept,
@@ -127,6 +128,9 @@ class Metrics:
             "model",
             "outcome",
         )
+        self._read_ahead = self._counter(
+            "read_ahead_bytes", "Bytes of model files read into the page cache ahead.", "model"
+        )
         self._swaps = self._counter("swaps", "Swaps that ended.", "model", "reason", "outcome")
 
     def _declare_histograms(self) -> None:
@@ -180,6 +184,7 @@ class Metrics:
             bus.subscribe(SwapFinished, self.count_swap),
             bus.subscribe(ModelRestarted, self.count_restart),
             bus.subscribe(PromptsKept, self.count_prompts),
+            bus.subscribe(FilesRead, self.count_read_ahead),
         ]
 
     def label(self, model_id: str) -> str:
@@ -246,6 +251,10 @@ class Metrics:
             self._swap_phases(model, name).observe(seconds)
         if swap.started_at:
             self._swap_durations(model).observe(max(0.0, swap.at - swap.started_at))
+
+    def count_read_ahead(self, read: FilesRead) -> None:
+        """Count what was read of a model's files before its load."""
+        self._read_ahead(self.label(read.model_id)).inc(read.read_bytes)
 
     def count_prompts(self, kept: PromptsKept) -> None:
         """Count the tokens of saved, restored, reused or missed prompts."""

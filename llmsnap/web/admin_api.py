@@ -267,6 +267,7 @@ def overview() -> ResponseReturnValue:
             "memory_bytes": memory.get(view.model_id),
             "place": place_document(service, config.models[view.model_id]),
             "prompts": _prompts(service, config.models[view.model_id]),
+            "sleep_off": service.checks.sleep_off(config.models[view.model_id]),
         }
         for view in service.models_now()
         if view.model_id in config.models

@@ -455,6 +455,7 @@ def running_entries(service: Service, key: ClientKey) -> list[Record]:
         process = service.process(view.model_id)
         why = view.why if key.admin else ""
         entry |= {"load": _load(process.load_state), "why": why}
+        entry["sleep_off"] = service.checks.sleep_off(settings)
         place = place_document(service, settings)
         entries.append(entry | _now(view) | (place or {}))
     return entries

@@ -99,8 +99,13 @@ def test_corrupted_wakes_restart_a_model_and_end_its_sleeping(start) -> None:
         assert server.output.count("wrong answers after its wake") == wakes
     assert server.post("/api/models/sleep/corrupt").status_code == 409
     assert "it does not sleep any more" in server.output
+    answer(server, "corrupt")
+    for path, name in (("/running", "running"), ("/api/overview", "models")):
+        (why, *others) = [each["sleep_off"] for each in server.get(path).json()[name]]
+        assert "answered wrong after 2 wakes in a row" in why, path
+        assert not any(others)
     records = server.get("/api/activity").json()["records"]
-    assert len(records) == 4, "the questions are no requests"
+    assert len(records) == 5, "the questions are no requests"
     assert "hello" in answer(server, "varying")
     assert server.running() == {"varying": "ready"}
 

@@ -20,6 +20,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.read: list[str] = []
+        self.counted: list[tuple[str, int]] = []
         self.available = 64 * GIB
         self.mapped = 10 * GIB
         self.pids = [1]
@@ -28,7 +29,9 @@ class Machine:
         self.held.set()
         self.came = Event()
         self.before_part = lambda: None
-        self.ahead = ReadAhead(ReadAheadConfig(), lambda: self.pids)
+        self.ahead = ReadAhead(
+            ReadAheadConfig(), lambda: self.pids, lambda *read: self.counted.append(read)
+        )
 
     def part(self, path: str, offset: int) -> int:
         self.before_part()
@@ -63,6 +66,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
 def test_all_files_are_read_in_order_part_by_part(machine: Machine) -> None:
     machine.begin("a")
     assert machine.settle() == A
+    assert machine.counted == [("a", PART_BYTES)] * 3
 
 
 def test_nothing_is_read_where_it_is_off_or_cannot_help(machine: Machine) -> None:

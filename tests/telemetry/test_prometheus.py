@@ -13,6 +13,7 @@ from llmsnap.telemetry import prometheus as module
 from llmsnap.telemetry.events import (
     ActivityRecorded,
     EventBus,
+    FilesRead,
     ModelRestarted,
     ProcessStateChanged,
     PromptsKept,
@@ -86,6 +87,7 @@ def busy() -> tuple[Metrics, Gauges]:
     metrics.count_swap(swap)
     metrics.count_restart(ModelRestarted("llama", "wake"))
     metrics.count_prompts(PromptsKept("llama", "restored", 1586))
+    metrics.count_read_ahead(FilesRead("llama", 4096))
     gauges = Gauges(
         models=[ModelGauges("llama", "ready", 2, 5), ModelGauges(ODD, "stopped")],
         log_dropped={"llama": 1234},
@@ -190,10 +192,12 @@ def test_it_follows_the_bus(metrics):
     bus.publish(SwapFinished(swap_id=1, outcome="failed", **swap))
     bus.publish(SwapFinished(swap_id=2, outcome="done", **swap))
     bus.publish(PromptsKept("llama", "restored", 1586))
+    bus.publish(FilesRead("llama", 4096))
     for subscription in subscriptions:
         subscription.close()
     bus.publish(ActivityRecorded(record()))
     assert counted(metrics, "prompt_cache_tokens_total") == {("llama", "restored"): 1586}
+    assert counted(metrics, "read_ahead_bytes_total") == {("llama",): 4096}
     assert counted(metrics, "requests_total") == {("llama", "200"): 1}
     swaps = {("llama", "failed", "request"): 1, ("llama", "done", "request"): 1}
     assert counted(metrics, "swaps_total") == swaps

@@ -385,6 +385,7 @@ def fare(one: dict[str, Any]) -> dict[str, Any]:
         "concurrency_limit": 4,
         "place": FARM if idle else None,
         "prompts": {"prompts": 2, "tokens": 3172, "size": 25_600_000, "off": ""},
+        "sleep_off": "",
     }
 
 

@@ -68,7 +68,7 @@ function Settings({ model, state }) {
     ["Memory", entry && memory], ["Command", state.cmd && html`<code class="as-typed">${state.cmd}</code> <${CopyButton} text=${state.cmd} label="Copy the command" />`],
     ["Runs on", state.place && placeText(state.place)], ["Address", state.proxy && html`<span class="mono">${state.proxy}</span>`], ["Aliases", state.aliases.join(", ")],
     ["Group", group && (group.id === "(default)" ? "default group" : group.id)],
-    ["Unloads", entry && after(entry.ttl_s)], ["Sleeps", entry && model.sleepMode === "enable" && after(entry.sleep_after_s)],
+    ["Unloads", entry && after(entry.ttl_s)], ["Sleeps", entry && model.sleepMode === "enable" && (entry.sleep_off ? `no more: ${entry.sleep_off}` : after(entry.sleep_after_s))],
     ["Kept over swaps", entry?.prompts && promptsText(entry.prompts)], ["Requests at once", entry?.concurrency_limit ? count(entry.concurrency_limit) : ""], ["Durations", entry && html`<${Durations} durations=${state.durations} />`],
   ];
   return html`<section class="card" aria-label="Settings"><div class="card-head"><h2>Settings</h2><div class="tools"><a class="small" href=${pageLink("config")}>Configuration</a></div></div>
