@@ -31,17 +31,6 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 NONE = UpstreamTimeouts()
 
 
-@pytest.fixture
-def pool():
-    made = ConnectionPool()
-    yield made
-    made.close()
-
-
-def get(path: str = "/") -> UpstreamRequest:
-    return UpstreamRequest("GET", path, [("Host", "x")])
-
-
 def post(body: object = b"{}", length: int | None = None) -> UpstreamRequest:
     return UpstreamRequest("POST", "/v1/x", [("Host", "x")], body, length)
 
@@ -153,37 +142,15 @@ def test_an_answer_that_ends_too_early_is_broken(pool, wire: WireServer, head: b
         run(pool, wire, post())
 
 
-def test_interim_answers_are_passed_over(pool, wire: WireServer) -> None:
-    wire.scripts = [answer_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\n\r\n" + OK)]
-    assert run(pool, wire, post()) == b"200 hi"
-
-
 def test_an_answer_to_head_has_no_body(pool, wire: WireServer) -> None:
     wire.scripts = [answer_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")]
     assert run(pool, wire, UpstreamRequest("HEAD", "/", [])) == b"200 "
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 20 OK\r\n\r\n"])
-def test_what_is_not_http_is_said_so(pool, wire: WireServer, answer: bytes) -> None:
-    wire.scripts = [answer_all(answer)]
+def test_what_is_not_http_is_said_so(pool, wire: WireServer) -> None:
+    wire.scripts = [answer_all(b"HTTP/1.1 20 OK\r\n\r\n")]
     with pytest.raises(UpstreamBroke, match=r"does not speak HTTP/1\.1"):
         run(pool, wire, post())
-
-
-def test_a_kept_connection_closed_meanwhile_is_replaced(pool, wire: WireServer) -> None:
-    closed = Event()
-
-    def once(link: Link) -> None:
-        link.read_request()
-        link.send(OK)
-        link.sock.close()
-        closed.set()
-
-    wire.scripts = [once, answer_all(OK)]
-    assert run(pool, wire, post()) == b"200 hi"
-    assert closed.wait(2)
-    assert run(pool, wire, post()) == b"200 hi"
-    assert wire.connections == 2
 
 
 # --- which connections are kept, and what happens when one ends unasked ---------------------------
@@ -333,24 +300,6 @@ def test_what_has_begun_to_answer_is_not_was_resent(pool, wire: WireServer) -> N
     with pytest.raises(UpstreamBroke, match="in the head of its answer"):
         run(pool, wire, post())
     assert wire.connections == 1
-
-
-def test_a_server_that_closes_after_each_stream_is_never_met_closing(
-    pool, wire: WireServer
-) -> None:
-    """As cpp-httplib: it announces that it keeps the connection, and closes it a little later."""
-    head = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5, max=100\r\n"
-
-    def stream(link: Link) -> None:
-        assert link.read_request()
-        link.send(head + CHUNKS)
-        link.sock.shutdown(socket.SHUT_WR)
-        link.wait_closed()
-
-    wire.scripts = [stream]
-    for number in range(1, 20):
-        assert run(pool, wire, post()) == b"200 hi"
-        assert wire.connections == number
 
 
 # --- answers that come before the request was sent -----------------------------------------------
@@ -518,34 +467,6 @@ def test_an_upload_that_is_not_taken_runs_out_of_time(pool, wire: WireServer) ->
     done.set()
 
 
-def test_abort_wakes_who_waits_for_room_to_send(pool, wire: WireServer) -> None:
-    taken, done = Event(), Event()
-
-    def script(link: Link) -> None:
-        link.sock.recv(1000)
-        taken.set()
-        done.wait()
-
-    wire.scripts = [script]
-    exchange = Exchange(pool, wire.address, NONE)
-    errors: list[Exception] = []
-
-    def send() -> None:
-        try:
-            exchange.send(post(b"x" * LARGE))
-        except ClientGone as error:
-            errors.append(error)
-
-    sender = gevent.Greenlet(send)
-    sender.start()
-    assert taken.wait(2)
-    gevent.idle()
-    exchange.abort()
-    sender.join(2)
-    done.set()
-    assert errors
-
-
 def test_what_fails_in_the_source_of_a_body_is_no_failure_of_the_upstream(
     pool, wire: WireServer
 ) -> None:
@@ -652,12 +573,14 @@ def test_an_exchange_closed_before_its_head_costs_the_connection(pool, wire: Wir
     assert closed.wait(2)
 
 
-def test_abort_wakes_whoever_waits_for_the_head(pool, wire: WireServer) -> None:
-    asked, closed = Event(), Event()
+@pytest.mark.parametrize("body", [b"{}", b"x" * LARGE], ids=["head", "room"])
+def test_abort_wakes_whoever_waits_for_the_head_or_for_room(pool, wire, body: bytes) -> None:
+    asked, aborted, closed = Event(), Event(), Event()
 
     def script(link: Link) -> None:
-        link.read_request()
+        link.sock.recv(1000)
         asked.set()
+        aborted.wait()
         link.wait_closed()
         closed.set()
 
@@ -667,15 +590,17 @@ def test_abort_wakes_whoever_waits_for_the_head(pool, wire: WireServer) -> None:
 
     def send() -> None:
         try:
-            exchange.send(post())
+            exchange.send(post(body))
         except ClientGone as error:
             errors.append(error)
 
     sender = gevent.Greenlet(send)
     sender.start()
     assert asked.wait(2)
+    gevent.idle()
     exchange.abort()
     sender.join()
+    aborted.set()
     assert errors
     assert closed.wait(2), "the upstream sees its client leave"
 
@@ -728,7 +653,7 @@ def test_an_upgrade_leaves_the_socket_and_what_came_behind_its_head(
 
     wire.scripts = [script]
     exchange = Exchange(pool, wire.address, UpstreamTimeouts(idle_s=5))
-    exchange.send(get())
+    exchange.send(UpstreamRequest("GET", "/", [("Host", "x")]))
     assert exchange.status == 101
     sock, early = exchange.upgraded()
     while len(early) < 5:
@@ -803,51 +728,36 @@ def test_localhost_is_tried_on_both_loopback_addresses() -> None:
         connect(parse_address(f"http://localhost:{port}"), 2)
 
 
-def test_on_this_machine_nobody_is_asked_nor_waited_for(monkeypatch) -> None:
+def test_a_name_is_looked_up(port: int) -> None:
+    module._dial("localhost", port, 2).close()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_on_this_machine_only_a_handshake_that_takes_long_is_waited_for(
+    monkeypatch, port: int, at_once: bool
+) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a thread was asked, or the loop waited")
 
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        monkeypatch.setattr(socket, "create_connection", never)
+    monkeypatch.setattr(socket, "create_connection", never)
+    if at_once:
         monkeypatch.setattr(socket.socket, "connect", never)
-        with connect(parse_address(f"http://127.0.0.1:{port}"), 2) as link:
-            assert link.gettimeout() == 2
-            link.sendall(b"x")
-
-
-def test_a_handshake_that_is_not_over_at_once_is_waited_for(monkeypatch) -> None:
-    monkeypatch.setattr(module, "_is_connected", lambda _: False)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        with connect(parse_address(f"http://127.0.0.1:{port}"), 2) as link:
-            link.sendall(b"x")
+    else:
+        monkeypatch.setattr(module, "_is_connected", lambda _: False)
+    with connect(parse_address(f"http://127.0.0.1:{port}"), 2) as link:
+        assert link.gettimeout() == 2
+        link.sendall(b"x")
+    monkeypatch.undo()
     with pytest.raises(Unreachable, match="Connection refused"):
-        connect(parse_address(f"http://127.0.0.1:{port}"), 2)
+        connect(parse_address("http://127.0.0.1:1"), 2)
 
 
-def test_nobody_accepts_within_the_limit() -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        address = listener.getsockname()
-        filling = [socket.socket() for _ in range(3)]
-        for one in filling:
-            one.settimeout(0)
-            one.connect_ex(address)
-        with pytest.raises(UpstreamTimeout):
-            connect(parse_address(f"http://127.0.0.1:{address[1]}"), 0.05)
-        for one in filling:
-            one.close()
-
-
-def test_a_name_is_looked_up() -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        module._dial("localhost", port, 2).close()
+def test_nobody_accepts_within_the_limit(port: int) -> None:
+    filling = [socket.socket() for _ in range(3)]
+    for one in filling:
+        one.settimeout(0)
+        one.connect_ex(("127.0.0.1", port))
+    with pytest.raises(UpstreamTimeout):
+        connect(parse_address(f"http://127.0.0.1:{port}"), 0.05)
+    for one in filling:
+        one.close()

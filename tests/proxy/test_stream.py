@@ -9,51 +9,15 @@ import struct
 import pytest
 from gevent import socket
 
-from llmsnap.errors import Aborted, ClientGone, Draining, LoadAborted, Unreachable, UpstreamBroke
+from llmsnap.errors import Aborted, ClientGone, Draining, LoadAborted, UpstreamBroke
 from llmsnap.models import parse_address
 from llmsnap.proxy import stream
-from llmsnap.proxy.client import ConnectionPool, Exchange, UpstreamTimeouts, nothing
+from llmsnap.proxy.client import Exchange, UpstreamTimeouts, nothing
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.payload import parse_request, parse_upstream
 from llmsnap.proxy.stream import ProxyStream, reset_on_close
 from tests.fakes.calls import make_request, runtime
-
-
-class FakeExchange:
-    """Reads *pieces*; an error among them is raised."""
-
-    def __init__(self, *pieces) -> None:
-        self.pieces = list(pieces)
-
-    @property
-    def is_complete(self) -> bool:
-        return not self.pieces
-
-    def read(self) -> bytes:
-        piece = self.pieces.pop(0)
-        if isinstance(piece, Exception):
-            raise piece
-        return piece
-
-
-class FakeContext(RequestContext):
-    """Notes what its observer is shown, and how it ends."""
-
-    def __init__(self, **facts) -> None:
-        super().__init__(make_request(**facts))
-        self.observer = self
-        self.seen = b""
-        self.ends: list = []
-        self.why = None
-
-    def feed(self, data: bytes) -> None:
-        self.seen += data
-
-    def reason(self, error):
-        return self.why or error
-
-    def close(self, error=None) -> None:
-        self.ends.append(error)
+from tests.proxy.fakes import FakeContext, FakeExchange
 
 
 def words(error, sent: bytes) -> bytes:
@@ -169,22 +133,11 @@ def test_http_1_0_cannot_tell_an_end_from_a_break_but_by_a_reset() -> None:
 SNAPSHOT = runtime("models: {a: {cmd: x, proxy: 'http://localhost:1'}}")
 
 
-@pytest.fixture
-def pool():
-    made = ConnectionPool()
-    yield made
-    made.close()
-
-
 def context_of(path: str = "/v1/chat/completions", **more) -> RequestContext:
-    if path.startswith("/upstream/"):
-        made = make_request(path, **more)
-        context = RequestContext(made)
-        context.payload = parse_upstream(made, SNAPSHOT)
-        return context
+    parse = parse_upstream if path.startswith("/upstream/") else parse_request
     made = make_request(path, {"model": "a"}, **more)
     context = RequestContext(made)
-    context.payload = parse_request(made, SNAPSHOT)
+    context.payload = parse(made, SNAPSHOT)
     return context
 
 
@@ -235,12 +188,6 @@ def test_why_it_was_interrupted_is_why_it_failed(wire, pool) -> None:
     wire.scripts = [interrupting]
     with pytest.raises(Draining, match="cancelled"):
         asked(wire, pool, context)
-
-
-def test_a_failure_of_its_own_stays_itself(wire, pool) -> None:
-    wire.scripts = [lambda link: link.read_request()]
-    with pytest.raises(Unreachable, match="closed the connection without an answer"):
-        asked(wire, pool, context_of())
 
 
 # --- the answer ---------------------------------------------------------------------------------
@@ -319,11 +266,8 @@ def test_a_redirect_keeps_the_method(method: str, status: int) -> None:
         ("/x?y#z", "../../upstream/a/x?y#z"),
         ("http://127.0.0.1:{port}/x", "../../upstream/a/x"),
         ("http://localhost:{port}/x", "../../upstream/a/x"),
-        ("http://[::1]:{port}/x", "../../upstream/a/x"),
         ("http://our.example/x", "../../upstream/a/x"),
         ("//elsewhere.example/x", "//elsewhere.example/x"),
-        ("http://127.0.0.1:1/x", "http://127.0.0.1:1/x"),
-        ("x", "x"),
     ],
 )
 def test_a_location_stays_below_the_prefix(wire, pool, location: str, seen: str) -> None:

@@ -13,28 +13,15 @@ from gevent.event import Event
 from llmsnap.proxy import tunnel
 from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.request import Request
+from tests.fakes.calls import make_request
 from tests.server.raw import RawClient
 
 ASKING = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "keep-alive, Upgrade"}
 
 
 def call_with(sock: Any = None, environ: dict[str, str] | None = None, **facts: Any) -> Request:
-    environ = ASKING if environ is None else environ
-    given: dict[str, Any] = {
-        "id": "r-1",
-        "method": "GET",
-        "path": "/v1/realtime",
-        "raw_path": "/v1/realtime",
-        "query": "",
-        "environ": environ,
-        "read": lambda size: b"",
-        "length": 0,
-        "remote_ip": "127.0.0.1",
-        "client_ip": "127.0.0.1",
-        "monitor": ClientMonitor(None),
-        "socket": sock,
-    }
-    return Request(**{**given, **facts})
+    given = {"environ": ASKING if environ is None else environ, "monitor": ClientMonitor(None)}
+    return make_request("/v1/realtime", **{**given, "socket": sock, **facts})
 
 
 class FakeExchange:
@@ -87,21 +74,11 @@ def running() -> Iterator[Running]:
     made.close()
 
 
-def test_the_head_passes_with_what_an_upgrade_needs() -> None:
-    made = Running()
-    head = made.client.head()
-    assert head.status == 101
-    assert head.headers == {
-        "sec-websocket-accept": "abc",
-        "connection": "Upgrade",
-        "upgrade": "websocket",
-    }
-    made.close()
-
-
-def test_what_came_early_is_not_lost() -> None:
+def test_the_head_passes_with_what_an_upgrade_needs_and_what_came_early() -> None:
     made = Running(ahead=b"from the client", early=b"from the upstream")
-    made.client.head()
+    head = made.client.head()
+    upgrade = {"connection": "Upgrade", "upgrade": "websocket"}
+    assert (head.status, head.headers) == (101, {"sec-websocket-accept": "abc", **upgrade})
     assert made.client.exactly(17) == b"from the upstream"
     assert made.upstream.exactly(15) == b"from the client"
     made.close()

@@ -142,7 +142,6 @@ def too_long(size: int) -> bytes:
         (frame(3, b"x"), websocket.PROTOCOL_ERROR),
         (frame(CONTINUATION, b"x"), websocket.PROTOCOL_ERROR),
         (frame(TEXT, b"x", final=False) + frame(TEXT, b"x"), websocket.PROTOCOL_ERROR),
-        (frame(TEXT, b"x", final=False) + frame(BINARY, b"x"), websocket.PROTOCOL_ERROR),
         (frame(PING, b"x", final=False), websocket.PROTOCOL_ERROR),
         (frame(PING, b"x" * 126), websocket.PROTOCOL_ERROR),
         (b"\x81\xfe\x00\x02mask{}", websocket.PROTOCOL_ERROR),  # a longer form than needed
@@ -175,20 +174,6 @@ def test_a_close_is_answered_and_ends_it(sent: bytes, answered: bytes) -> None:
     assert reader.is_closed
     assert not reader.is_complete
     assert reader.replies() == server_frame(CLOSE, answered)
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (BadRequest("x"), websocket.POLICY),
-        (UnknownModel("x"), websocket.POLICY),
-        (TooLarge("x"), websocket.TOO_BIG),
-        (UpstreamError("x"), websocket.INTERNAL),
-        (LlmsnapError("x"), websocket.INTERNAL),
-    ],
-)
-def test_each_error_has_its_code(error: LlmsnapError, code: int) -> None:
-    assert close_code(error) == code
 
 
 def test_a_long_reason_is_cut_between_characters() -> None:

@@ -1,0 +1,49 @@
+"""Doubles of what a response is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmsnap.proxy.context import RequestContext
+from tests.fakes.calls import make_request
+
+
+class FakeExchange:
+    """An answer in *pieces*; an error among them is raised."""
+
+    def __init__(
+        self, *pieces: bytes | Exception, status: int = 200, kind: str = "text/event-stream"
+    ) -> None:
+        self.pieces = list(pieces)
+        self.status = status
+        self.headers = [("Content-Type", kind)]
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.pieces
+
+    def read(self) -> bytes:
+        piece = self.pieces.pop(0) if self.pieces else b""
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+
+class FakeContext(RequestContext):
+    """Notes what its observer is shown, and how it ends."""
+
+    def __init__(self, path: str = "/v1/chat/completions", **facts: Any) -> None:
+        super().__init__(make_request(path, **facts))
+        self.observer = self
+        self.seen = b""
+        self.ends: list = []
+        self.why: Exception | None = None
+
+    def feed(self, data: bytes) -> None:
+        self.seen += data
+
+    def reason(self, error):
+        return self.why or error
+
+    def close(self, error=None) -> None:
+        self.ends.append(error)
