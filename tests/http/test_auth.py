@@ -58,9 +58,7 @@ RING = Keyring([Entry("key1", "one"), Entry("pa:ss", "two"), Entry("schlüssel",
         ("Bearer \u20ac", None, None),
     ],
 )
-def test_who_a_request_comes_from(
-    authorization: str | None, x_api_key: str | None, name: str | None
-) -> None:
+def test_who_a_request_comes_from(authorization, x_api_key, name) -> None:
     key = RING.authenticate(authorization, x_api_key)
     assert (key and key.name) == name
     assert Keyring().authenticate(authorization, x_api_key) is ANYBODY

@@ -57,9 +57,7 @@ def test_an_error_as_text_for_those_who_prefer_it() -> None:
         (LlmsnapError("x"), "server_error", "api_error"),
     ],
 )
-def test_types_are_those_of_the_api(
-    error: LlmsnapError, openai_type: str, anthropic_type: str
-) -> None:
+def test_types_are_those_of_the_api(error, openai_type, anthropic_type) -> None:
     assert envelope(error)["error"]["type"] == openai_type
     assert envelope(error, Dialect.ANTHROPIC)["error"]["type"] == anthropic_type
 

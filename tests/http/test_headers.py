@@ -45,9 +45,7 @@ def test_names_nobody_uses_twice_do_not_pile_up(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(("length", "is_kept"), [(64, True), (65, False), (60_000, False)])
-def test_long_names_are_not_remembered(
-    length: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_names_are_not_remembered(length, is_kept, monkeypatch) -> None:
     monkeypatch.setattr(headers, "_NAMES", {})
     rule = RequestRule()
     name = "X-" + "n" * (length - 2)

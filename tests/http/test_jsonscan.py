@@ -120,9 +120,7 @@ def test_names_are_decoded_and_values_stay_as_they_are() -> None:
         b'{"a":"' + b"\\n" * 1000 + b'"}}',
     ],
 )
-def test_only_the_beginning_of_a_long_text_is_looked_at(
-    monkeypatch: pytest.MonkeyPatch, text: bytes
-) -> None:
+def test_only_the_beginning_of_a_long_text_is_looked_at(monkeypatch, text) -> None:
     monkeypatch.setattr(jsonscan, "SCAN_LIMIT_BYTES", 100)
     with pytest.raises(JsonProblem) as raised:
         scan_object(text)

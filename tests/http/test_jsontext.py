@@ -40,9 +40,7 @@ def test_an_object_is_names_and_untouched_values(text: bytes, expected: list) ->
 
 
 @pytest.mark.parametrize("message", ["", "Input data was truncated", "?!", "broken (byte 3)"])
-def test_no_message_of_the_fast_reader_is_read(
-    monkeypatch: pytest.MonkeyPatch, message: str
-) -> None:
+def test_no_message_of_the_fast_reader_is_read(monkeypatch, message) -> None:
     class Decoder:
         def decode(self, _: bytes) -> NoReturn:
             raise msgspec.DecodeError(message)
@@ -213,9 +211,7 @@ LAYOUTS = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")])
 
 @settings(max_examples=60, deadline=None)
 @given(OBJECTS, LAYOUTS, st.booleans(), st.data())
-def test_splicing_is_what_a_dictionary_does(
-    document: dict, layout: tuple[str, str], ascii_only: bool, data: st.DataObject
-) -> None:
+def test_splicing_is_what_a_dictionary_does(document, layout, ascii_only, data) -> None:
     text = json.dumps(document, separators=layout, ensure_ascii=ascii_only).encode()
     names = st.sampled_from(sorted(document)) if document else KEYS
     edits = data.draw(st.dictionaries(names | KEYS, st.none() | VALUES.map(dump_json), max_size=4))
@@ -232,9 +228,7 @@ def test_splicing_is_what_a_dictionary_does(
 
 @settings(max_examples=60, deadline=None)
 @given(OBJECTS, st.lists(KEYS.filter(bool), min_size=1, max_size=3), VALUES)
-def test_what_is_set_is_found_and_can_be_taken_out(
-    document: dict, path: list[str], value: Any
-) -> None:
+def test_what_is_set_is_found_and_can_be_taken_out(document, path, value) -> None:
     text = json.dumps(document).encode()
     after = set_path(text, path, dump_json(value))
     place = json.loads(after)

@@ -51,9 +51,7 @@ def test_json_unless_the_client_would_rather_have_text(accept: str, text: bool) 
         ("*, br;q=0", "gzip"),
     ],
 )
-def test_the_encoding_of_a_file_is_the_servers_first_that_the_client_takes(
-    accept: str, chosen: str
-) -> None:
+def test_the_encoding_of_a_file_is_the_servers_first_that_the_client_takes(accept, chosen) -> None:
     assert best_encoding(accept, ("br", "gzip")) == chosen
 
 

@@ -215,7 +215,5 @@ def test_what_needs_an_admins_key() -> None:
         ("/nothing", None, Dialect.OPENAI),
     ],
 )
-def test_the_events_and_the_dialect_of_a_path(
-    path: str, stream: Stream | None, dialect: Dialect
-) -> None:
+def test_the_events_and_the_dialect_of_a_path(path, stream, dialect) -> None:
     assert (routes.stream_of(path), routes.dialect_of(path)) == (stream, dialect)

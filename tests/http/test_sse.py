@@ -53,9 +53,7 @@ def test_frames_as_bytes(frame: bytes, encoded: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
-def test_frames_are_read_however_the_stream_is_cut(
-    stream: bytes, frames: list[SseFrame], size: int
-) -> None:
+def test_frames_are_read_however_the_stream_is_cut(stream, frames, size) -> None:
     parser = SseParser()
     pieces = [stream[i : i + size] for i in range(0, len(stream), size)]
     assert [frame for piece in pieces for frame in parser.feed(piece)] == frames

@@ -174,9 +174,7 @@ CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
     ],
 )
 @pytest.mark.parametrize("keeps_chunked", [False, True], ids=["local", "peer"])
-def test_which_connections_are_kept(
-    pool, wire: WireServer, keeps_chunked: bool, answer: bytes, local: int, peer: int
-) -> None:
+def test_which_connections_are_kept(pool, wire, keeps_chunked, answer, local, peer) -> None:
     wire.scripts = [answer_all(answer)]
     exchange = Exchange(pool, wire.address, NONE, keeps_chunked=keeps_chunked)
     exchange.send(post())
@@ -256,9 +254,7 @@ BODIES = {
 
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_what_ends_without_a_byte_of_an_answer_is_sent_again(
-    pool, wire: WireServer, ending, body
-) -> None:
+def test_what_ends_without_a_byte_of_an_answer_is_sent_again(pool, wire, ending, body) -> None:
     seen: list[bytes] = []
 
     def second(link: Link) -> None:
@@ -285,9 +281,7 @@ def test_what_may_not_be_sent_twice_begins_with_a_new_connection(pool, wire: Wir
 
 
 @pytest.mark.parametrize("is_resendable", [True, False])
-def test_a_new_connection_without_an_answer_is_the_end_of_it(
-    pool, wire: WireServer, is_resendable: bool
-) -> None:
+def test_a_new_connection_without_an_answer_is_the_end_of_it(pool, wire, is_resendable) -> None:
     wire.scripts = [Link.read_request]
     with pytest.raises(Unreachable, match="without an answer"):
         run(pool, wire, UpstreamRequest("POST", "/", [], b"{}", is_resendable=is_resendable))
@@ -467,9 +461,7 @@ def test_an_upload_that_is_not_taken_runs_out_of_time(pool, wire: WireServer) ->
     done.set()
 
 
-def test_what_fails_in_the_source_of_a_body_is_no_failure_of_the_upstream(
-    pool, wire: WireServer
-) -> None:
+def test_what_fails_in_the_source_of_a_body_is_no_failure_of_the_upstream(pool, wire) -> None:
     def pieces():
         yield b"one"
         raise ConnectionResetError("the client")
@@ -640,9 +632,7 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection:
 
 
 @pytest.mark.parametrize("cut", [0, 20, len(SWITCH) - 1, len(SWITCH), len(SWITCH) + 2])
-def test_an_upgrade_leaves_the_socket_and_what_came_behind_its_head(
-    pool, wire: WireServer, cut: int
-) -> None:
+def test_an_upgrade_leaves_the_socket_and_what_came_behind_its_head(pool, wire, cut) -> None:
     def script(link: Link) -> None:
         link.read_request()
         sent = SWITCH + b"early"

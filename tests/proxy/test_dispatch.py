@@ -722,9 +722,7 @@ def test_below_upstream_anything_goes_on(world) -> None:
     ("query", "known", "reached"),
     [("model=a", "a", False), ("model=a&autoload=1", "a", True), ("model=r", "r", True)],
 )
-def test_what_is_known_of_a_model_is_answered_without_it(
-    world, query: str, known: str, reached: bool
-) -> None:
+def test_what_is_known_of_a_model_is_answered_without_it(world, query, known, reached) -> None:
     world.servers.known = {known: {"loaded": False}}
     answer = world.dispatcher.handle_props(asks(f"/props?{query}"), world.snapshot)
     said = b"".join(answer.body)

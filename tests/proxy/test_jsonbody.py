@@ -331,9 +331,7 @@ VARIANT = {"set_params": {"t": 1, "k?": 1}, "set_by_name": {"a:v": {"t?": 2, "k"
         ({"t": 9, "k": 9}, VARIANT, {"t": 9, "k": 2}),
     ],
 )
-def test_a_soft_parameter_is_set_where_the_request_lacks_it(
-    sent: dict[str, Any], filters: dict[str, Any], result: dict[str, Any]
-) -> None:
+def test_a_soft_parameter_is_set_where_the_request_lacks_it(sent, filters, result) -> None:
     raw = json.dumps({"model": "a:v", **sent})
     assert json.loads(filtered(raw, "a:v", **filters)) == {"model": "a:v", **result}
 
@@ -373,9 +371,7 @@ SCALARS = st.none() | st.integers() | st.booleans() | st.text("xyz<", max_size=3
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(NAMES, SCALARS), st.lists(NAMES), st.dictionaries(NAMES, SCALARS))
-def test_top_level_filters_are_what_a_dictionary_does(
-    document: dict[str, Any], strip: list[str], params: dict[str, Any]
-) -> None:
+def test_top_level_filters_are_what_a_dictionary_does(document, strip, params) -> None:
     raw = json.dumps({"model": "m", **document})
     kept = {name: value for name, value in document.items() if name not in strip or name in params}
     result = json.loads(filtered(raw, strip=strip, set_params=params))

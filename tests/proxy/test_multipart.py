@@ -149,9 +149,7 @@ def test_a_broken_form_is_refused_with_the_reason(taken: Taken, body: bytes, mes
         (b"Content-Disposition: form-data", "", False),
     ],
 )
-def test_heads_are_understood_and_kept_as_sent(
-    taken: Taken, disposition: bytes, name: str, is_file: bool
-) -> None:
+def test_heads_are_understood_and_kept_as_sent(taken, disposition, name, is_file) -> None:
     body = MODEL + b"--XX\r\n" + disposition + b"\r\n\r\ndata\r\n" + END
     upload = taken(body)
     assert upload.field_names == (["model"] if is_file else ["model", name])
@@ -213,9 +211,7 @@ NEAR_BOUNDARIES = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(PARTS, NEAR_BOUNDARIES, st.integers(1, 50))
-def test_any_form_goes_on_as_it_came_however_it_is_cut(
-    parts: list[tuple[str, bool, bytes]], tail: bytes, piece: int
-) -> None:
+def test_any_form_goes_on_as_it_came_however_it_is_cut(parts, tail, piece) -> None:
     made = [upload_file(n, d) if is_file else field(n, d) for n, is_file, d in parts]
     body = b"".join([*made, MODEL, upload_file("last", tail + b"."), END])
     if body.count(b"--XX") == len(parts) + 3:

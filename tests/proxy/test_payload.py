@@ -319,9 +319,7 @@ def test_a_key_without_the_right_reaches_all_inference(snapshot, path: str) -> N
         ("author/m", "gpt-4", False),
     ],
 )
-def test_a_key_with_limits_names_the_model_of_the_path_or_none(
-    snapshot, name: str, named: str, fine: bool
-) -> None:
+def test_a_key_with_limits_names_the_model_of_the_path_or_none(snapshot, name, named, fine) -> None:
     """The server may have other models than the one that was authorised."""
     key = ClientKey("k", (re.compile("author/m"),), admin=False)
     model = {"model": named} if named else {}

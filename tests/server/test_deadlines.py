@@ -209,9 +209,7 @@ def test_an_early_request_starts_at_once(throttle: StartThrottle, polls: list[in
     assert polls[0] == before
 
 
-def test_a_late_request_waits_until_the_sockets_were_polled(
-    throttle: StartThrottle, polls: list[int]
-) -> None:
+def test_a_late_request_waits_until_the_sockets_were_polled(throttle, polls) -> None:
     before = polls[0]
     work()
     throttle.wait_turn()

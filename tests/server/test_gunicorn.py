@@ -258,9 +258,7 @@ def test_an_invalid_configuration_is_logged_and_stops_gunicorn() -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_feeds_end_first_and_gunicorn_gets_one_signal(
-    gunicorn: FakeWorker, left: list[int], number: signal.Signals
-) -> None:
+def test_feeds_end_first_and_gunicorn_gets_one_signal(gunicorn, left, number) -> None:
     service = shutdown_of(gunicorn)
     signal.raise_signal(number)
     signal.raise_signal(number)
@@ -272,9 +270,7 @@ def test_feeds_end_first_and_gunicorn_gets_one_signal(
     assert left == [0]
 
 
-def test_at_term_the_models_stop_once_the_listeners_are_closed(
-    gunicorn: FakeWorker, left: list[int]
-) -> None:
+def test_at_term_the_models_stop_once_the_listeners_are_closed(gunicorn, left) -> None:
     listener = socket.socket()
     gunicorn.sockets = [listener]
     service = shutdown_of(gunicorn)
@@ -288,9 +284,7 @@ def test_at_term_the_models_stop_once_the_listeners_are_closed(
         gevent.sleep(0)
 
 
-def test_a_later_second_signal_does_not_wait(
-    gunicorn: FakeWorker, left: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_later_second_signal_does_not_wait(gunicorn, left, monkeypatch) -> None:
     monkeypatch.setattr(module, "REPEAT_S", -1)
     codes: list[int] = []
     service = shutdown_of(gunicorn, codes.append)

@@ -221,9 +221,7 @@ def test_the_watchdog_is_notified_at_twice_its_pace(manager: Manager) -> None:
 
 
 @pytest.mark.parametrize("asked", [{}, {"WATCHDOG_USEC": "2000", "WATCHDOG_PID": "1"}])
-def test_no_watchdog_messages_unless_asked_of_this_process(
-    manager: Manager, asked: dict[str, str]
-) -> None:
+def test_no_watchdog_messages_unless_asked_of_this_process(manager, asked) -> None:
     manager.environ |= asked
     with systemd_notified("listening on :1", manager.environ) as notifier:
         assert manager.next() == ["READY=1", "STATUS=listening on :1"]
@@ -236,9 +234,7 @@ def test_without_systemd_nothing_is_sent() -> None:
         notifier.send("STOPPING=1")
 
 
-def test_a_socket_that_is_gone_is_no_reason_to_stop(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_socket_that_is_gone_is_no_reason_to_stop(tmp_path, caplog) -> None:
     with systemd_notified("", {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
         pass
     assert "sd_notify(READY=1) failed" in caplog.text
@@ -300,9 +296,7 @@ def test_a_module_loaded_later_is_no_change_but_one_of_it_is(code: LoadedCode) -
     assert code.calls == ["change"]
 
 
-def test_what_does_not_compile_waits_until_it_does(
-    code: LoadedCode, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_does_not_compile_waits_until_it_does(code, caplog) -> None:
     watch = code.watch()
     code.write(code.folder / "one.py", "x = \n")
     watch.check()
