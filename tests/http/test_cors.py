@@ -18,8 +18,7 @@ PAGE = "https://page.example"
 
 
 @pytest.mark.parametrize(
-    ("asked", "allowed"),
-    [("", [DEFAULT_HEADERS]), ("X-A,x-b", ["X-A, x-b"]), ("b@d", [])],
+    ("asked", "allowed"), [("", [DEFAULT_HEADERS]), ("X-A,x-b", ["X-A, x-b"]), ("b@d", [])]
 )
 def test_a_preflight_gets_the_headers_it_asks_for_or_the_usual(asked, allowed) -> None:
     assert preflight_headers(asked) == [
@@ -53,10 +52,7 @@ GUARDED = "/api/events /logs /logs/stream /running /unload /metrics /upstream/m/
 
 @pytest.mark.parametrize("path", SHARED.split())
 def test_any_page_may_read_what_models_answer(path: str) -> None:
-    assert allow_origin(path, PAGE) == [
-        ("Access-Control-Allow-Origin", PAGE),
-        ("Vary", "Origin"),
-    ]
+    assert allow_origin(path, PAGE) == [("Access-Control-Allow-Origin", PAGE), ("Vary", "Origin")]
     assert allow_origin(path, "") == []
 
 

@@ -216,8 +216,7 @@ def test_redirects_stay_below_the_upstreams_prefix(location: str, seen: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("location", "seen"),
-    [("/base/x", "x"), ("/base", ""), ("/basement", "basement")],
+    ("location", "seen"), [("/base/x", "x"), ("/base", ""), ("/basement", "basement")]
 )
 def test_the_upstreams_base_path_is_not_shown(location: str, seen: str) -> None:
     assert below_prefix(location, "/upstream/m/", "http://h/base/") == f"/upstream/m/{seen}"
