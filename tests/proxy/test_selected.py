@@ -7,17 +7,7 @@ import json
 import gevent
 import pytest
 
-from llmsnap.errors import (
-    ChildExited,
-    ClientGone,
-    LlmsnapError,
-    NoTarget,
-    NotLoaded,
-    NotReady,
-    TooManyInFlight,
-    UnknownModel,
-    UpstreamTimeout,
-)
+from llmsnap import errors
 from llmsnap.http.auth import Keyring
 from llmsnap.models import parse_address
 from llmsnap.proxy.client import ConnectionPool
@@ -67,7 +57,7 @@ class World:
         self.queue, self.pool, self.recorder = FakeQueue(), ConnectionPool(), recorder()
         urls = {name: upstream.url for name, upstream in self.upstreams.items()}
         self.addresses = {name: parse_address(url) for name, url in urls.items()}
-        self.gone: dict[str, ChildExited] = {}
+        self.gone: dict[str, errors.ChildExited] = {}
         self.runtime = runtime(TEXT.format(**urls))
         self.dispatcher = Dispatcher(self.queue, self, self.pool, self.recorder)
         self.now = 1000.0
@@ -158,7 +148,7 @@ def test_a_key_needs_the_selector_alone(world) -> None:
     some = Keyring(world.runtime.config.api_keys).authenticate("Bearer some", None)
     assert world.ask("relay", key=some) == "a"
     for name in ("warm", "a"):
-        with pytest.raises(UnknownModel):
+        with pytest.raises(errors.UnknownModel):
             world.begin(name, key=some)
 
 
@@ -166,7 +156,7 @@ def test_a_key_needs_the_selector_alone(world) -> None:
 def test_a_selector_is_not_reached_below_upstream(world) -> None:
     for path in ("/upstream/relay/x", "/upstream/relay", "/upstream/gpt/x"):
         context = RequestContext(make_request(path))
-        with pytest.raises(UnknownModel, match="is a selector, which serves inference"):
+        with pytest.raises(errors.UnknownModel, match="is a selector, which serves inference"):
             world.dispatcher.handle_upstream(context, world.runtime.with_profile("work"))
 
 
@@ -209,8 +199,8 @@ def test_a_request_that_fails_gives_its_place_back(world, name) -> None:
     asked = gevent.spawn(world.begin, name)
     world.queue.came.wait()
     assert world.counts(name)
-    world.queue.refuse(NotReady("a is stopped"))
-    with pytest.raises(NotReady):
+    world.queue.refuse(errors.NotReady("a is stopped"))
+    with pytest.raises(errors.NotReady):
         asked.get()
 
 
@@ -233,7 +223,7 @@ def test_a_session_keeps_its_target_while_that_is_about_as_busy(world) -> None:
 # --- the next target ----------------------------------------------------------------------------
 
 
-def refuse(world, error: LlmsnapError) -> None:
+def refuse(world, error: errors.LlmsnapError) -> None:
     """Have the scheduler refuse the next request for a model; it grants all after that."""
     grant = world.queue.grant
 
@@ -249,12 +239,12 @@ def fails(world, how: str) -> None:
         case "connection":
             world.upstreams["a"].stop()
         case "load":
-            refuse(world, NotLoaded("it failed", ChildExited("exit 1"), ""))
+            refuse(world, errors.NotLoaded("it failed", errors.ChildExited("exit 1"), ""))
         case "removed":
-            refuse(world, UnknownModel("it was removed"))
+            refuse(world, errors.UnknownModel("it was removed"))
         case "ended":
             world.upstreams["a"].stop()
-            world.gone["a"] = ChildExited("a: killed")
+            world.gone["a"] = errors.ChildExited("a: killed")
         case "late":
             world.gates["a"] = gevent.event.Event()
         case status:
@@ -303,7 +293,9 @@ def test_other_answers_are_passed_on_and_the_last_failure(
     assert dict(answer.headers)["X-Served-By"] == named
 
 
-@pytest.mark.parametrize("error", [NotReady("not loaded"), TooManyInFlight("all slots taken")])
+@pytest.mark.parametrize(
+    "error", [errors.NotReady("not loaded"), errors.TooManyInFlight("all slots taken")]
+)
 def test_a_cold_or_busy_model_is_no_failure(world, error) -> None:
     refuse(world, error)
     with pytest.raises(type(error)):
@@ -332,7 +324,7 @@ def test_without_a_usable_target_the_client_is_told_when_to_ask_again(world) -> 
     world.statuses = dict.fromkeys("abc", "503 -")
     for _ in range(2):
         world.begin("relay")[1].body.close()
-    with pytest.raises(NoTarget, match="no target of the selector relay") as caught:
+    with pytest.raises(errors.NoTarget, match="no target of the selector relay") as caught:
         world.begin("relay")
     assert (caught.value.status, caught.value.retry_after_s) == (503, 60.0)
     assert len(world.sent) == 6
@@ -345,7 +337,7 @@ def test_a_client_that_leaves_meanwhile_is_no_failure(world) -> None:
     while not world.sent:
         gevent.idle()
     context.request.monitor.leave()
-    with pytest.raises(ClientGone):
+    with pytest.raises(errors.ClientGone):
         asked.get()
     gate.set()
     assert [name for name, _ in world.sent] == ["a"]
@@ -354,7 +346,7 @@ def test_a_client_that_leaves_meanwhile_is_no_failure(world) -> None:
 
 @parity("Selectors", "429 of a target of `spillover`: passed on", "the next target is tried first")
 def test_spillover_tries_the_next_target_when_one_refuses(world) -> None:
-    refuse(world, TooManyInFlight("all slots taken"))
+    refuse(world, errors.TooManyInFlight("all slots taken"))
     assert world.ask("chat") == "b"
     world.queue.standings["b"] = Standing.FAILING
     world.statuses["a"] = world.statuses["c"] = "429 -"
@@ -384,7 +376,7 @@ def test_a_stream_goes_on_with_the_next_target_before_the_first_byte_of_a_model(
     said = iter(answer.body)
     assert next(said).startswith(b":")
     world.queue.grants = True
-    world.queue.refuse(NotLoaded("it failed", ChildExited("exit 1"), ""))
+    world.queue.refuse(errors.NotLoaded("it failed", errors.ChildExited("exit 1"), ""))
     assert b"".join(said).endswith(b'{"choices":[]}\n\ndata: [DONE]\n\n')
     answer.body.close()
     assert context.served_by == next_target.partition("/")[0]
@@ -402,7 +394,7 @@ def test_a_stream_whose_targets_all_fail_ends_with_the_last_error(world, monkeyp
     said = iter(answer.body)
     next(said)
     for model in "ab":
-        world.queue.refuse(NotLoaded(f"{model} failed", ChildExited("exit 1"), ""))
+        world.queue.refuse(errors.NotLoaded(f"{model} failed", errors.ChildExited("exit 1"), ""))
         if model == "a":
             next(said)
     ending = b"".join(said)
@@ -421,4 +413,4 @@ def test_a_head_that_is_late_leads_on_while_the_client_gets_comments(world, monk
     answer.body.close()
     gate.set()
     assert [name for name, _ in world.sent] == ["a", "b"]
-    assert UpstreamTimeout.status == 504
+    assert errors.UpstreamTimeout.status == 504

@@ -9,32 +9,10 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
-from llmsnap.errors import (
-    BadRequest,
-    ClientGone,
-    LlmsnapError,
-    TooLarge,
-    UnknownModel,
-    UpstreamError,
-)
+from llmsnap import errors
 from llmsnap.proxy import websocket
 from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.websocket import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    TEXT,
-    AcceptedWebSocket,
-    BadFrame,
-    FirstMessage,
-    client_message,
-    close_code,
-    close_frame,
-    handshake,
-    server_frame,
-)
+from llmsnap.proxy.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, server_frame
 from tests.proxy.test_tunnel import FakeExchange, call_with
 from tests.server.raw import RawClient
 
@@ -45,7 +23,7 @@ HANDSHAKE = {"HTTP_SEC_WEBSOCKET_VERSION": "13", "HTTP_SEC_WEBSOCKET_KEY": KEY}
 
 
 def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
-    head = b"".join(client_message(payload))[: -4 - len(payload)]
+    head = b"".join(websocket.client_message(payload))[: -4 - len(payload)]
     first = opcode | (0x80 if final else 0)
     return bytes([first]) + head[1:] + MASK + websocket.masked(payload, MASK)
 
@@ -63,7 +41,7 @@ def nothing(size: int) -> None:
 )
 def test_a_handshake_is_accepted_with_one_protocol_and_no_extension(more, protocol) -> None:
     asked = {**HANDSHAKE, "HTTP_SEC_WEBSOCKET_EXTENSIONS": "permessage-deflate", **more}
-    headers, found = handshake(asked)
+    headers, found = websocket.handshake(asked)
     given = dict(headers)
     assert found == protocol == given.pop("Sec-WebSocket-Protocol", "")
     assert given == {
@@ -83,8 +61,8 @@ def test_a_handshake_is_accepted_with_one_protocol_and_no_extension(more, protoc
     ],
 )
 def test_any_other_handshake_is_refused(more, what: str) -> None:
-    with pytest.raises(BadRequest, match=what):
-        handshake({**HANDSHAKE, **more})
+    with pytest.raises(errors.BadRequest, match=what):
+        websocket.handshake({**HANDSHAKE, **more})
 
 
 # --- the reader ---------------------------------------------------------------------------------
@@ -117,7 +95,7 @@ LONG = b"x" * 70_000
 )
 def test_the_first_message_is_read_and_nothing_behind_it(frames, message, replies, step) -> None:
     sizes = []
-    reader = FirstMessage(LIMIT, sizes.append)
+    reader = websocket.FirstMessage(LIMIT, sizes.append)
     behind = frame(BINARY, b"not ours")
     data, fed = frames + behind, 0
     while not reader.is_complete:
@@ -152,24 +130,24 @@ def too_long(size: int) -> bytes:
     ],
 )
 def test_what_is_no_first_message_has_a_close_code(data: bytes, code: int) -> None:
-    with pytest.raises((BadFrame, TooLarge)) as caught:
-        FirstMessage(LIMIT, nothing).feed(data)
-    assert close_code(caught.value) == code
+    with pytest.raises((websocket.BadFrame, errors.TooLarge)) as caught:
+        websocket.FirstMessage(LIMIT, nothing).feed(data)
+    assert websocket.close_code(caught.value) == code
 
 
 def test_a_size_that_may_not_be_held_ends_it() -> None:
     def refuse(size: int) -> None:
-        raise TooLarge(f"{size} bytes")
+        raise errors.TooLarge(f"{size} bytes")
 
-    with pytest.raises(TooLarge, match="5 bytes"):
-        FirstMessage(LIMIT, refuse).feed(frame(TEXT, b"12345"))
+    with pytest.raises(errors.TooLarge, match="5 bytes"):
+        websocket.FirstMessage(LIMIT, refuse).feed(frame(TEXT, b"12345"))
 
 
 @pytest.mark.parametrize(
     ("sent", "answered"), [(b"", b""), (b"\x03\xe8bye", b"\x03\xe8"), (b"x", b"")]
 )
 def test_a_close_is_answered_and_ends_it(sent: bytes, answered: bytes) -> None:
-    reader = FirstMessage(LIMIT, nothing)
+    reader = websocket.FirstMessage(LIMIT, nothing)
     reader.feed(frame(CLOSE, sent) + frame(TEXT, b"late"))
     assert reader.is_closed
     assert not reader.is_complete
@@ -177,7 +155,7 @@ def test_a_close_is_answered_and_ends_it(sent: bytes, answered: bytes) -> None:
 
 
 def test_a_long_reason_is_cut_between_characters() -> None:
-    made = close_frame(1008, "x" + "ü" * 100)
+    made = websocket.close_frame(1008, "x" + "ü" * 100)
     assert made[1] == len(made) - 2 <= 125
     assert made[4:].decode() == "x" + "ü" * 61
 
@@ -194,12 +172,12 @@ class Accepted:
         self.client, self.upstream = RawClient(None, ours), RawClient(None, theirs)
         self.request = call_with(self.near)
         self.context = RequestContext(self.request)
-        self.failed: list[LlmsnapError] = []
+        self.failed: list[errors.LlmsnapError] = []
         self.ended: list[int] = []
         self.refusal: BaseException | None = None
         self.loading, self.loaded = Event(), Event()
         self.loaded.set()
-        self.body = AcceptedWebSocket(self.context, LIMIT, self.open_tunnel, self.fail)
+        self.body = websocket.AcceptedWebSocket(self.context, LIMIT, self.open_tunnel, self.fail)
         self.greenlet = gevent.Greenlet(self.body.run, [("X-Request-Id", "r-1")], b"")
         self.greenlet.start()
 
@@ -210,9 +188,9 @@ class Accepted:
             raise self.refusal
         exchange = FakeExchange(self.inner, b"")
         made = websocket.Tunnel(self.request, exchange, lambda: self.ended.append(1))
-        return made, client_message(message)
+        return made, websocket.client_message(message)
 
-    def fail(self, error: LlmsnapError) -> None:
+    def fail(self, error: errors.LlmsnapError) -> None:
         self.failed.append(error)
         self.context.close(error)
 
@@ -292,7 +270,7 @@ def test_a_pong_that_could_not_be_sent_whole_ends_the_connection(accepted) -> No
     accepted.loaded.set()
     accepted.greenlet.join(4)
     pings.kill()
-    assert isinstance(accepted.failed[0], ClientGone)
+    assert isinstance(accepted.failed[0], errors.ClientGone)
     assert accepted.ended == [1]
 
 
@@ -309,8 +287,8 @@ def test_a_client_that_leaves_while_the_model_loads_interrupts_it(accepted) -> N
 @pytest.mark.parametrize(
     ("refusal", "code", "reason"),
     [
-        (UnknownModel('model not found: "x"'), 1008, 'model not found: "x"'),
-        (UpstreamError("no WebSocket"), 1011, "no WebSocket"),
+        (errors.UnknownModel('model not found: "x"'), 1008, 'model not found: "x"'),
+        (errors.UpstreamError("no WebSocket"), 1011, "no WebSocket"),
         (ValueError("a secret"), 1011, "internal error; the log says more"),
     ],
 )

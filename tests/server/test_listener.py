@@ -107,56 +107,51 @@ def test_a_lingering_connection_makes_room(serve) -> None:
     assert serving.connect().ask(request()).status == 200
 
 
-class Failing:
-    """Has some of the server's attempts to accept fail."""
-
-    def __init__(self, monkeypatch) -> None:
-        self.failures: list[OSError] = []
-        true_read = module.WSGIServer.do_read
-
-        def do_read(server):
-            if self.failures:
-                raise self.failures.pop()
-            return true_read(server)
-
-        monkeypatch.setattr(module.WSGIServer, "do_read", do_read)
-
-
 @pytest.fixture
-def failing(monkeypatch) -> Failing:
+def failures(monkeypatch) -> list[OSError]:
+    """What the server's next attempts to accept raise."""
+    made: list[OSError] = []
+    true_read = module.WSGIServer.do_read
+
+    def do_read(server):
+        if made:
+            raise made.pop()
+        return true_read(server)
+
     monkeypatch.setattr(module, "PAUSE_S", 0.01)
-    return Failing(monkeypatch)
+    monkeypatch.setattr(module.WSGIServer, "do_read", do_read)
+    return made
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_running_out_of_descriptors_is_survived_and_logged_once_per_shortage(
-    serve, failing, caplog, monkeypatch, goes_on: bool
+    serve, failures, caplog, monkeypatch, goes_on: bool
 ) -> None:
     if not goes_on:
         monkeypatch.setattr(module, "SHORTAGE_OVER_S", 0)
     serving = serve(ok)
     for _ in range(2):
-        failing.failures += [OSError(errno.EMFILE, "Too many open files")] * 3
+        failures += [OSError(errno.EMFILE, "Too many open files")] * 3
         assert serving.connect().ask(request()).status == 200
-        assert not failing.failures
+        assert not failures
         if not goes_on:
             gevent.sleep(0.001)
     told = caplog.text.count("cannot accept connections for now: Too many open files")
     assert told == 1 if goes_on else told > 1
 
 
-def test_a_shortage_costs_an_idle_connection_its_place(serve, failing) -> None:
+def test_a_shortage_costs_an_idle_connection_its_place(serve, failures) -> None:
     serving = serve(ok)
     idle = serving.connect()
     assert idle.ask(request()).status == 200
-    failing.failures.append(OSError(errno.EMFILE, "Too many open files"))
+    failures.append(OSError(errno.EMFILE, "Too many open files"))
     assert serving.connect().ask(request()).status == 200
     assert idle.rest() == b""
 
 
-def test_a_connection_gone_before_it_was_accepted_is_nothing_new(serve, failing, caplog) -> None:
+def test_a_connection_gone_before_it_was_accepted_is_nothing_new(serve, failures, caplog) -> None:
     serving = serve(ok)
-    failing.failures.append(OSError(errno.ECONNABORTED, "gone"))
+    failures.append(OSError(errno.ECONNABORTED, "gone"))
     assert serving.connect().ask(request()).status == 200
     assert caplog.text == ""
 
@@ -201,16 +196,11 @@ def test_what_does_not_end_in_time_is_ended(serve) -> None:
     serving.server.finish(0)
 
 
-def test_a_unix_socket_goes_with_its_server(serve, tmp_path) -> None:
-    serving = serve(ok, f"unix:{tmp_path}/s")
-    assert (tmp_path / "s").exists()
-    serving.server.drain()
-    assert not (tmp_path / "s").exists()
-
-
-def test_and_a_successor_keeps_its_own(serve, tmp_path) -> None:
+def test_a_unix_socket_goes_with_its_server_and_a_successor_keeps_its_own(serve, tmp_path) -> None:
     first = serve(ok, f"unix:{tmp_path}/s")
+    assert (tmp_path / "s").exists()
     first.server.drain()
+    assert not (tmp_path / "s").exists()
     second = serve(ok, f"unix:{tmp_path}/s")
     first.server.finish(0)
     assert second.connect().ask(request()).status == 200
