@@ -118,6 +118,8 @@ class FakeQueue:
         self.is_ready = False
         self.observed: list[str] = []
         self.came = Event()
+        self.refusals: list[LlmsnapError] = []
+        """What the next requests are refused with."""
         self.rechecks: list[bool] = []
         """Results of ``recheck_files``, the last one first."""
         self.standings: dict[str, Standing] = {}
@@ -131,7 +133,9 @@ class FakeQueue:
         ticket = Ticket(next(self._numbers), model_id, self.cancelled.append)
         self.tickets.append(ticket)
         self.asked.append(wishes)
-        if self.grants:
+        if self.refusals:
+            ticket.settle(self.refusals.pop(0))
+        elif self.grants:
             self.grant(ticket)
         self.came.set()
         return ticket

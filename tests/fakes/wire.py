@@ -16,9 +16,10 @@ Script = Callable[["Link"], None]
 class Link:
     """The server's end of one connection."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, requests: list[bytes]) -> None:
         self.sock = sock
         self.buffer = b""
+        self._requests = requests
 
     def read_request(self) -> bytes:
         """One request with its Content-Length body; b"" when the client has closed."""
@@ -34,7 +35,8 @@ class Link:
             assert self._more()
             rest = self.buffer.partition(b"\r\n\r\n")[2]
         self.buffer = rest[length:]
-        return head + b"\r\n\r\n" + rest[:length]
+        self._requests.append(head + b"\r\n\r\n" + rest[:length])
+        return self._requests[-1]
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
@@ -58,6 +60,7 @@ class WireServer:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.scripts: list[Script] = []
         self.connections = 0
+        self.requests: list[bytes] = []
         self._tls = tls
         options = {} if tls is None else {"ssl_context": tls}
         self.server = StreamServer(("127.0.0.1", 0), self._serve, spawn=Pool(), **options)
@@ -78,4 +81,4 @@ class WireServer:
         self.connections += 1
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with sock:
-            script(Link(sock))
+            script(Link(sock, self.requests))

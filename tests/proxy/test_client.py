@@ -58,6 +58,11 @@ def answer_all(*answers: bytes):
     return script
 
 
+def once(answer: bytes):
+    """A script: one answer, and then the end of the connection."""
+    return lambda link: (link.read_request(), link.send(answer))
+
+
 def test_a_connection_is_kept_and_used_again(pool, wire: WireServer) -> None:
     wire.scripts = [answer_all(OK, OK)]
     assert run(pool, wire, post()) == b"200 hi"
@@ -66,15 +71,9 @@ def test_a_connection_is_kept_and_used_again(pool, wire: WireServer) -> None:
 
 
 def test_the_request_goes_out_as_given(pool, wire: WireServer) -> None:
-    seen: list[bytes] = []
-
-    def script(link: Link) -> None:
-        seen.append(link.read_request())
-        link.send(OK)
-
-    wire.scripts = [script]
+    wire.scripts = [answer_all(OK)]
     run(pool, wire, UpstreamRequest("POST", "/a%2Fb?c=d", [("Host", "h"), ("X-One", "é")], b"body"))
-    assert seen == [
+    assert wire.requests == [
         b"POST /a%2Fb?c=d HTTP/1.1\r\nHost: h\r\nX-One: \xe9\r\nContent-Length: 4\r\n\r\nbody"
     ]
 
@@ -120,24 +119,17 @@ def test_each_chunk_is_handed_on_as_it_arrives(pool, wire: WireServer) -> None:
 
 
 def test_an_answer_without_length_ends_with_the_connection(pool, wire: WireServer) -> None:
-    def script(link: Link) -> None:
-        link.read_request()
-        link.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
-
-    wire.scripts = [script]
+    wire.scripts = [once(b"HTTP/1.1 200 OK\r\n\r\nall of it")]
     assert run(pool, wire, post()) == b"200 all of it"
     assert repr(pool) == "<ConnectionPool 0 idle>"
 
 
 @pytest.mark.parametrize(
-    "head", [b"Content-Length: 10\r\n", b"Transfer-Encoding: chunked\r\n"], ids=["length", "chunks"]
+    "answer",
+    [b"Content-Length: 10\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"],
 )
-def test_an_answer_that_ends_too_early_is_broken(pool, wire: WireServer, head: bytes) -> None:
-    def script(link: Link) -> None:
-        link.read_request()
-        link.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n4\r\nhalf\r\n"[: 10 if b"C" in head else 9])
-
-    wire.scripts = [script]
+def test_an_answer_that_ends_too_early_is_broken(pool, wire: WireServer, answer: bytes) -> None:
+    wire.scripts = [once(b"HTTP/1.1 200 OK\r\n" + answer)]
     with pytest.raises(UpstreamBroke, match="too early"):
         run(pool, wire, post())
 
@@ -255,20 +247,13 @@ BODIES = {
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_what_ends_without_a_byte_of_an_answer_is_sent_again(pool, wire, ending, body) -> None:
-    seen: list[bytes] = []
-
-    def second(link: Link) -> None:
-        seen.append(link.read_request())
-        link.send(OK)
-        link.wait_closed()
-
-    wire.scripts = [keep_then(ending), second]
+    wire.scripts = [keep_then(ending), answer_all(OK)]
     assert run(pool, wire, post()) == b"200 hi"
     method = "POST" if body[0] else "GET"
     assert run(pool, wire, UpstreamRequest(method, "/", [], *body)) == b"200 hi"
     assert wire.connections == 2
     whole = body[0] if isinstance(body[0], bytes) else b"".join(body[0]())
-    assert seen[0].partition(b"\r\n\r\n")[2] == whole
+    assert wire.requests[-1].partition(b"\r\n\r\n")[2] == whole
 
 
 def test_what_may_not_be_sent_twice_begins_with_a_new_connection(pool, wire: WireServer) -> None:
@@ -289,7 +274,7 @@ def test_a_new_connection_without_an_answer_is_the_end_of_it(pool, wire, is_rese
 
 
 def test_what_has_begun_to_answer_is_not_was_resent(pool, wire: WireServer) -> None:
-    wire.scripts = [keep_then(lambda link: (link.read_request(), link.send(b"HTTP/1.1 2")))]
+    wire.scripts = [keep_then(once(b"HTTP/1.1 2"))]
     assert run(pool, wire, post()) == b"200 hi"
     with pytest.raises(UpstreamBroke, match="in the head of its answer"):
         run(pool, wire, post())
@@ -316,30 +301,13 @@ REFUSALS = {
 }
 
 
-def then_close(link: Link) -> None:
-    """Close with the upload unread, which resets the connection."""
-
-
-def then_shut_down(link: Link) -> None:
-    link.sock.shutdown(socket.SHUT_WR)
-    link.wait_closed()
-
-
-def then_read_all(link: Link) -> None:
-    link.wait_closed()
-
-
-def then_nothing(link: Link) -> None:
-    """Neither read on nor close, until the client has enough."""
-    gevent.sleep(60)
-
-
 AFTERWARDS = {
-    one.__name__: one for one in (then_close, then_shut_down, then_read_all, then_nothing)
+    "closes": lambda link: None,  # with the upload unread, which resets the connection
+    "shuts down": lambda link: (link.sock.shutdown(socket.SHUT_WR), link.wait_closed()),
+    "reads all": Link.wait_closed,
+    "does nothing": lambda link: gevent.sleep(60),
 }
-
-
-ENDLESS = {("till it closes", "then_read_all"), ("till it closes", "then_nothing")}
+ENDLESS = {("till it closes", "reads all"), ("till it closes", "does nothing")}
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "new"])
@@ -428,7 +396,7 @@ def test_an_upload_over_tls_goes_through_tickets_and_all(pool, secure, upload: s
 
 
 @needs_openssl
-@pytest.mark.parametrize("afterwards", ["then_close", "then_read_all", "then_nothing"])
+@pytest.mark.parametrize("afterwards", ["closes", "reads all", "does nothing"])
 def test_a_refusal_over_tls_arrives(pool, secure, afterwards: str) -> None:
     def script(link: Link) -> None:
         link.sock.recv(1000)
@@ -528,11 +496,8 @@ def test_a_head_can_be_waited_for_in_steps(pool, request, server: str, head_s: f
 def test_a_kept_connection_that_ends_after_long_silence_is_replaced(pool, wire) -> None:
     wire.go_on = Event()
 
-    def end_late(link: Link) -> None:
-        link.read_request()
-        wire.go_on.wait()
-
-    wire.scripts = [keep_then(end_late), answer_all(OK)]
+    end_late = keep_then(lambda link: (link.read_request(), wire.go_on.wait()))
+    wire.scripts = [end_late, answer_all(OK)]
     assert run(pool, wire, post()) == b"200 hi"
     assert patiently(pool, wire, post())[1] == b"hi"
     assert wire.connections == 2
@@ -540,25 +505,14 @@ def test_a_kept_connection_that_ends_after_long_silence_is_replaced(pool, wire) 
 
 def test_patience_does_not_lengthen_the_time_limit(pool, wire: WireServer) -> None:
     wire.go_on = Event()
-
-    def script(link: Link) -> None:
-        link.read_request()
-        link.wait_closed()
-
-    wire.scripts = [script]
+    wire.scripts = [answer_all(b"")]
     with pytest.raises(UpstreamTimeout, match="did not answer within"):
         patiently(pool, wire, post(), UpstreamTimeouts(head_s=0.05))
 
 
 def test_an_exchange_closed_before_its_head_costs_the_connection(pool, wire: WireServer) -> None:
     closed = Event()
-
-    def script(link: Link) -> None:
-        link.read_request()
-        link.wait_closed()
-        closed.set()
-
-    wire.scripts = [script]
+    wire.scripts = [lambda link: (link.read_request(), link.wait_closed(), closed.set())]
     exchange = Exchange(pool, wire.address, NONE)
     assert not exchange.send(post(), max_wait_s=0.01)
     exchange.close()
@@ -612,12 +566,7 @@ def test_a_header_with_a_line_break_is_never_sent(pool, wire: WireServer) -> Non
 
 
 def test_a_head_without_end_is_given_up(pool, wire: WireServer) -> None:
-    def script(link: Link) -> None:
-        link.read_request()
-        link.send(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100_000)
-        link.wait_closed()
-
-    wire.scripts = [script]
+    wire.scripts = [answer_all(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100_000)]
     with pytest.raises(UpstreamBroke, match="the head of its answer is longer than 262144 bytes"):
         run(pool, wire, post())
 

@@ -21,7 +21,6 @@ from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.payload import RESEND_BYTES
 from llmsnap.proxy.request import BodyBudget, BodyShare
-from llmsnap.routing import Ticket
 from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.garbage import leftovers, of_ours
@@ -336,17 +335,7 @@ def test_a_bug_on_the_way_leaves_nothing_behind(world, monkeypatch) -> None:
 
 @pytest.mark.parametrize("changed", [True, False])
 def test_a_failing_model_is_asked_for_again_when_its_files_changed(world, changed: bool) -> None:
-    request = world.queue.request
-
-    def refuse_the_first(model_id: str, **wishes: object):
-        ticket = request(model_id, **wishes)
-        if len(world.queue.tickets) == 1:
-            world.queue.refuse(errors.ChildExited("a: exit code 3", 60.0))
-        else:
-            world.queue.grant()
-        return ticket
-
-    world.queue.grants, world.queue.request = False, refuse_the_first
+    world.queue.refusals = [errors.ChildExited("a: exit code 3", 60.0)]
     world.queue.rechecks = [changed]
     if changed:
         assert world.handle(body={"model": "a"}) == b'{"ok":1}'
@@ -846,19 +835,9 @@ def test_when_the_model_goes_a_feed_ends_and_anything_else_breaks(world, kind, e
         ({**EVENT_SOURCE, "body": b""}, "", False),
     ],
 )
-def test_a_page_that_listens_loads_no_model_and_is_delivered_to_come_back(
-    world, monkeypatch, facts, model, never
-) -> None:
+def test_a_page_that_listens_loads_no_model_and_comes_back(world, facts, model, never) -> None:
     world.configure(model=model)
-    world.queue.grants = False
-    request = world.queue.request
-
-    def refused(model_id: str, **wishes) -> Ticket:
-        ticket = request(model_id, **wishes)
-        world.queue.refuse(errors.NotReady("a is stopped"))
-        return ticket
-
-    monkeypatch.setattr(world.queue, "request", refused)
+    world.queue.refusals = [errors.NotReady("a is stopped")]
     if not never:
         with pytest.raises(errors.NotReady):
             world.answer("/upstream/a/events", **facts)

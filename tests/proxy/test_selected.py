@@ -223,25 +223,14 @@ def test_a_session_keeps_its_target_while_that_is_about_as_busy(world) -> None:
 # --- the next target ----------------------------------------------------------------------------
 
 
-def refuse(world, error: errors.LlmsnapError) -> None:
-    """Have the scheduler refuse the next request for a model; it grants all after that."""
-    grant = world.queue.grant
-
-    def once(ticket):
-        world.queue.grant = grant
-        ticket.settle(error)
-
-    world.queue.grant = once
-
-
 def fails(world, how: str) -> None:
     match how:
         case "connection":
             world.upstreams["a"].stop()
         case "load":
-            refuse(world, errors.NotLoaded("it failed", errors.ChildExited("exit 1"), ""))
+            world.queue.refusals = [errors.NotLoaded("it failed", errors.ChildExited("exit 1"), "")]
         case "removed":
-            refuse(world, errors.UnknownModel("it was removed"))
+            world.queue.refusals = [errors.UnknownModel("it was removed")]
         case "ended":
             world.upstreams["a"].stop()
             world.gone["a"] = errors.ChildExited("a: killed")
@@ -297,7 +286,7 @@ def test_other_answers_are_passed_on_and_the_last_failure(
     "error", [errors.NotReady("not loaded"), errors.TooManyInFlight("all slots taken")]
 )
 def test_a_cold_or_busy_model_is_no_failure(world, error) -> None:
-    refuse(world, error)
+    world.queue.refusals = [error]
     with pytest.raises(type(error)):
         world.ask()
     assert not world.dispatcher.selectors.traffic("relay").circuits["a"].failures
@@ -346,7 +335,7 @@ def test_a_client_that_leaves_meanwhile_is_no_failure(world) -> None:
 
 @parity("Selectors", "429 of a target of `spillover`: passed on", "the next target is tried first")
 def test_spillover_tries_the_next_target_when_one_refuses(world) -> None:
-    refuse(world, errors.TooManyInFlight("all slots taken"))
+    world.queue.refusals = [errors.TooManyInFlight("all slots taken")]
     assert world.ask("chat") == "b"
     world.queue.standings["b"] = Standing.FAILING
     world.statuses["a"] = world.statuses["c"] = "429 -"

@@ -142,15 +142,8 @@ def context_of(path: str = "/v1/chat/completions", **more) -> RequestContext:
 
 
 def answering(wire, *headers: str, status: str = "200 OK", body: bytes = b"") -> None:
-    lines = [f"HTTP/1.1 {status}", *headers]
-
-    def script(link) -> None:
-        link.request = link.read_request()
-        wire.requests.append(link.request)
-        link.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-
-    wire.requests = []
-    wire.scripts = [script]
+    head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
+    wire.scripts = [lambda link: (link.read_request(), link.send(head + body))]
 
 
 def asked(wire, pool, context: RequestContext, headers=()) -> Exchange:
@@ -180,12 +173,7 @@ def test_a_request_goes_below_the_base_path_of_its_upstream(wire, pool) -> None:
 def test_why_it_was_interrupted_is_why_it_failed(wire, pool) -> None:
     context = context_of()
 
-    def interrupting(link) -> None:
-        link.read_request()
-        context.cancel()
-        link.wait_closed()
-
-    wire.scripts = [interrupting]
+    wire.scripts = [lambda link: (link.read_request(), context.cancel(), link.wait_closed())]
     with pytest.raises(Draining, match="cancelled"):
         asked(wire, pool, context)
 
