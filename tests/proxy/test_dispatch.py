@@ -463,22 +463,6 @@ def test_an_unload_is_not_taken_for_a_death(world) -> None:
     assert len(world.queue.tickets) == 1
 
 
-def test_a_stream_shows_the_second_load_as_well(world) -> None:
-    unanswering(world, 1)
-    world.servers.ends = [GONE]
-    said, reader = streamed(world, body={"model": "shown", "stream": True})
-    for _ in range(2):
-        world.queue.came.wait()
-        world.queue.came.clear()
-        while b"loading model" not in b"".join(said):
-            gevent.idle()
-        before, said[:] = b"".join(said), []
-        assert b"error" not in before
-        world.queue.grant()
-    reader.get()
-    assert said[-1] == b"data: 1\n\n"
-
-
 # --- while it loads -----------------------------------------------------------------------------
 
 

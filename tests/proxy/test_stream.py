@@ -9,8 +9,7 @@ import struct
 import pytest
 from gevent import socket
 
-from llmsnap.errors import Aborted, ClientGone, Draining, LoadAborted, UpstreamBroke
-from llmsnap.models import parse_address
+from llmsnap.errors import Aborted, ClientGone, LoadAborted, UpstreamBroke
 from llmsnap.proxy import stream
 from llmsnap.proxy.client import Exchange, UpstreamTimeouts, nothing
 from llmsnap.proxy.context import RequestContext
@@ -155,27 +154,6 @@ def asked(wire, pool, context: RequestContext, headers=()) -> Exchange:
 
 
 # --- sending ------------------------------------------------------------------------------------
-
-
-def test_a_request_goes_below_the_base_path_of_its_upstream(wire, pool) -> None:
-    answering(wire, "Content-Length: 0")
-    address = parse_address(f"http://127.0.0.1:{wire.address.port}/base")
-    context = context_of("/v1/embeddings?q=1")
-    exchange = Exchange(pool, address, UpstreamTimeouts())
-    context.headers = [("X-A", "b")]
-    stream.send(context, exchange, nothing)
-    exchange.close()
-    head, _, body = wire.requests[0].partition(b"\r\n\r\n")
-    assert head.startswith(b"POST /base/v1/embeddings?q=1 HTTP/1.1\r\nX-A: b\r\n")
-    assert body == b'{"model": "a"}'
-
-
-def test_why_it_was_interrupted_is_why_it_failed(wire, pool) -> None:
-    context = context_of()
-
-    wire.scripts = [lambda link: (link.read_request(), context.cancel(), link.wait_closed())]
-    with pytest.raises(Draining, match="cancelled"):
-        asked(wire, pool, context)
 
 
 # --- the answer ---------------------------------------------------------------------------------
