@@ -414,20 +414,10 @@ SPLIT = UpstreamRequest("GET", "/", [("X", "a\r\nY: b")])
     ("script", "asked", "error", "words"),
     [
         (once(HEAD + b"Content-Length: 9\r\n\r\nhalf"), post(), UpstreamBroke, "too early"),
-        (
-            once(OK.replace(b"2\r\n\r\nhi", b"2")),
-            post(),
-            UpstreamBroke,
-            "in the head of its answer",
-        ),
+        (once(OK[:-6]), post(), UpstreamBroke, "in the head of its answer"),
         (once(HEAD + CHUNKS[:-5]), post(), UpstreamBroke, "too early"),
         (once(b"HTTP/1.1 20 OK\r\n\r\n"), post(), UpstreamBroke, r"does not speak HTTP/1\.1"),
-        (
-            answer_all(HEAD + b"X: b\r\n" * 99_999),
-            post(),
-            UpstreamBroke,
-            "longer than 262144 bytes",
-        ),
+        (answer_all(HEAD + b"X: b\r\n" * 99_999), post(), UpstreamBroke, "longer than 262144 "),
         (answer_all(OK), SPLIT, UpstreamBroke, "line break"),
         (Link.read_request, post(), Unreachable, "without an answer"),
         (Link.read_request, ONCE, Unreachable, "without an answer"),
