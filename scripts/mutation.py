@@ -7,7 +7,7 @@ Works on a copy of the checkout in ``build/mutation-PART``. A mutant that no tes
 each is printed with its place, and at the end the share of each module that was killed. The same
 seed chooses the same places of a module as long as its code is the same.
 
-The tests of a module's own name run first: most mutants die there. Each mutant is tried in a fork
+The tests that most mutants of a module die in run first. Each mutant is tried in a fork
 of this process, which has imported all but the part's own package.
 """
 
@@ -33,20 +33,26 @@ COPY = ROOT / "build" / f"mutation-{sys.argv[1] if len(sys.argv) > 1 else ''}"
 LIMIT_S = 120
 """CPU seconds after which tests are treated as caught in a loop, which counts as detected."""
 
-ROUTING = ["scheduler", "swaps", "state", "entries", "timing", "policies", "residency", "explain"]
-PLANNER = ["residency", "matrix", "memory", "cover", "preview", "together", "entries"]
+ROUTING = "scheduler swaps state entries timing policies residency explain"
 PARTS = {
-    "routing": ([f"routing/{name}.py" for name in ROUTING], "tests/routing/test_*.py"),
-    "residency": ([f"routing/{name}.py" for name in PLANNER], "tests/routing/test_*.py"),
-    "http1": (["server/http1.py"], "tests/server/test_[hr]*.py"),
+    "routing": {f"routing/{name}.py": "routing/test_*.py" for name in ROUTING.split()},
+    "residency": {
+        f"routing/{module}.py": " ".join(f"{name}.py" for name in tests.split())
+        for module, tests in {
+            "memory": "routing/test_memory* routing/test_[pty]* routing/test_budget",
+            "cover": "routing/test_cover routing/test_memory_plans",
+            "preview": "routing/test_m* routing/test_explain routing/test_swaps",
+            "together": "routing/test_together commands/test_check",
+            "entries": "routing/test_st* routing/test_[lqr]* routing/test_swaps",
+            "matrix": "routing/test_matrix routing/test_swaps",
+            "residency": "routing/test_residency routing/test_[bm]* routing/test_swaps",
+        }.items()
+    },
+    "http1": {"server/http1.py": "server/test_[hr]*.py"},
 }
-"""Modules below ``llmsnap``, and their tests: without those of modules that are not pure."""
+"""Modules below ``llmsnap``, and what may notice a change of them, the likeliest first."""
 LEFT_OUT = {"test_barrier.py", "test_driver.py", "test_names.py", "test_selectors.py"}
-FIRST = {
-    "entries": ["test_state.py", "test_loads.py", "test_stops.py"],
-    "preview": ["test_memory.py", "test_matrix.py"],
-}
-"""The tests that concern a module most, where none has its name."""
+"""They are not pure, or concern other modules."""
 LAST = ["test_recording.py", "test_bound.py", "test_scheduler_properties.py"]
 """Slow, and most mutants die before."""
 
@@ -112,14 +118,11 @@ def of_statement(node: ast.AST) -> tuple[str, object] | None:
     return None
 
 
-def tests_of(module: Path, pattern: str) -> list[str]:
-    """Return the tests that may notice a change of *module*, the likeliest first."""
-    first = FIRST.get(module.stem, [f"test_{module.name}"])
-
-    def rank(path: Path) -> tuple[bool, int, Path]:
-        return path.name not in first, LAST.index(path.name) + 1 if path.name in LAST else 0, path
-
-    return [str(path) for path in sorted(COPY.glob(pattern), key=rank) if path.name not in LEFT_OUT]
+def tests_of(patterns: str) -> list[str]:
+    """Return the tests of *patterns*, the likeliest to notice a change first."""
+    paths = [path for each in patterns.split() for path in sorted((COPY / "tests").glob(each))]
+    paths.sort(key=lambda path: path.name in LAST)
+    return [str(path) for path in dict.fromkeys(paths) if path.name not in LEFT_OUT]
 
 
 def prepare(part: str) -> None:
@@ -128,7 +131,7 @@ def prepare(part: str) -> None:
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(COPY))
     os.environ.pop("HYPOTHESIS_PROFILE", None)
-    package = "llmsnap." + PARTS[part][0][0].split("/")[0]
+    package = "llmsnap." + next(iter(PARTS[part])).split("/")[0]
     for name in ("llmsnap._monkey", package, "tests", "hypothesis", "pytest"):
         importlib.import_module(name)
     for name in [name for name in sys.modules if name.startswith((package, "tests"))]:
@@ -183,22 +186,21 @@ def main() -> int:
     chosen = parser.parse_args()
     shutil.rmtree(COPY, ignore_errors=True)
     shutil.copytree(ROOT, COPY, ignore=shutil.ignore_patterns(".*", "build", "docs", "bench"))
-    modules, pattern = PARTS[chosen.part]
-    paths = [COPY / "llmsnap" / module for module in modules]
     prepare(chosen.part)
-    if is_noticed(tests_of(paths[0], pattern)):
-        print("the tests fail before anything is changed")
-        return 1
     began = time.monotonic()
-    for path in paths:
+    for module, patterns in PARTS[chosen.part].items():
+        path, tests = COPY / "llmsnap" / module, tests_of(patterns)
         if chosen.only and path.stem not in chosen.only:
             continue
+        if is_noticed(tests):
+            print(f"{path.name}: its tests fail before anything is changed")
+            return 1
         places = range(sum(1 for _ in changes(ast.parse(path.read_text()))))
         chance = random.Random(chosen.seed)  # noqa: S311 - repeatable, not secret
         killed = tried = 0
         for number in chance.sample(places, min(chosen.count, len(places))):
             if time.monotonic() - began < chosen.minutes * 60:
-                killed += is_killed(path, number, tests_of(path, pattern))
+                killed += is_killed(path, number, tests)
                 tried += 1
         share = f"{killed / max(tried, 1):.0%}"
         print(f"{path.name}: {killed} of {tried} killed ({share}), of {len(places)} places")

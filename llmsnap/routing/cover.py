@@ -23,7 +23,10 @@ Bytes = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way in which a candidate leaves: what it costs and frees. *tie* decides equal costs."""
+    """One way in which a candidate leaves: what it costs and frees. *tie* decides equal costs.
+
+    One that moves to another device when it sleeps frees less than nothing there.
+    """
 
     cost: float
     frees: Bytes
@@ -49,9 +52,10 @@ def cheapest(
 ) -> Cover | None:
     """Return the cheapest choice of ways that frees *need*; None if all together do not.
 
-    Each way of a candidate frees at least as much on each device as the one before it; costs are
-    above zero. The optimum for up to ``EXACT_UP_TO`` candidates, beyond that the best of
-    *most_nodes*, never worse than greedy. No victim of it could stay.
+    A *need* below zero is what may be taken. Each way of a candidate frees at least as much on
+    each device as the one before it; costs are above zero. The optimum for up to ``EXACT_UP_TO``
+    candidates, beyond that the best of *most_nodes*, never worse than greedy. No victim of it could
+    stay.
     """
     start = greedy(candidates, need)
     if start is None or not any(size > 0 for size in need):
@@ -178,7 +182,12 @@ class _Search:
 
     def __init__(self, candidates: Sequence[Sequence[Way]], start: Cover, need: Bytes) -> None:
         self._candidates = candidates
-        self._devices = [device for device, size in enumerate(need) if size > 0]
+        frees = [way.frees for ways in candidates for way in ways]
+        self._devices = [
+            device
+            for device, wanted in enumerate(need)
+            if wanted > 0 or min(sizes[device] for sizes in frees) < 0
+        ]
         self._need = tuple(need[device] for device in self._devices)
         self.best = start
         self.nodes = 0
@@ -204,25 +213,26 @@ class _Search:
         found: list[_Step] = []
         for index, way in enumerate(ways):
             frees = tuple(way.frees[device] for device in self._devices)
-            if any(frees) and (not found or frees != found[-1].frees):
+            if max(frees, default=0) > 0 and (not found or frees != found[-1].frees):
                 found.append(_Step(index, way.cost, frees, way.tie))
         return found
 
     def _rank(self, steps: list[_Step]) -> tuple[float, float, tuple[bool, float]]:
         last = steps[-1]
-        parts = (size / wanted for size, wanted in zip(last.frees, self._need, strict=True))
+        pairs = zip(last.frees, self._need, strict=True)
+        parts = (size / wanted for size, wanted in pairs if wanted > 0)
         return -sum(parts), last.cost, last.tie
 
     def _prices_of(self, device: int) -> list[tuple[float, int, int]]:
         """Return the least price of a byte, the bytes and the place of each candidate, sorted."""
         return sorted(
             (
-                min(step.cost / step.frees[device] for step in steps if step.frees[device]),
+                min(step.cost / step.frees[device] for step in steps if step.frees[device] > 0),
                 steps[-1].frees[device],
                 place,
             )
             for place, (_, steps) in enumerate(self._order)
-            if steps[-1].frees[device]
+            if steps[-1].frees[device] > 0
         )
 
     def _rest(self, place: int) -> list[_Rest]:

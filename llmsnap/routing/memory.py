@@ -413,6 +413,7 @@ class _Ledger:
         self.stays = {target, *running}
         self._forced: dict[str, Action] = {}
         self._freed: dict[str, Bytes] = {}
+        self._grown = (0,) * len(memory.devices)
         self._leaving: dict[str, Bytes] = {}
         self.pinned: list[str] = []
         self._candidates: list[_Candidate] = []
@@ -456,13 +457,16 @@ class _Ledger:
         """Add a running model as a candidate: it may sleep, if it can, or stop."""
         sizes = {Action.STOP: full}
         if model.leave_by is Action.SLEEP:
-            sizes = {Action.SLEEP: _minus(full, asleep), Action.STOP: full}
+            # Less than nothing where it keeps more asleep: weights that move to RAM.
+            less = tuple(a - b for a, b in zip(full, asleep, strict=True))
+            sizes = {Action.SLEEP: less, Action.STOP: full}
         if not self._is_apart(need):
             self._add(need, model, sizes)
             return
         action = self._forced[need.model_id] = next(iter(sizes))
         self._freed[need.model_id] = sizes[action]
         self._take(tuple(-size for size in sizes[action]))
+        self._grown = tuple(a - min(0, b) for a, b in zip(self._grown, sizes[action], strict=True))
         if action is Action.SLEEP and any(asleep):
             self._add(need, model, {Action.STOP: asleep})
 
@@ -492,8 +496,14 @@ class _Ledger:
         return sum(each.answers_s for each, index in pairs if index is not None)
 
     def _missing(self, takes: Bytes) -> Bytes:
-        """Return what is not free of *takes*. A device that is not used may be too full already."""
-        return tuple(max(0, a - b) if a else 0 for a, b in zip(takes, self.free, strict=True))
+        """Return what is not free of *takes*; below zero: what victims may take to sleep.
+
+        A device that the target does not use may be too full already; it must not become fuller.
+        """
+        return tuple(
+            taken - free if taken else min(grown, -free) if free < 0 else -free
+            for taken, free, grown in zip(takes, self.free, self._grown, strict=True)
+        )
 
     def kept(self, current: Plan) -> _Placed | None:
         """Return the plan that gates are shut for, if it still frees enough."""
@@ -581,7 +591,7 @@ class _Ledger:
         devices = self._memory.devices
         shown = [
             f"{shown_gib(size)} of {each.name}, "
-            f"of which {shown_gib(max(0, size - missing))} is free"
+            f"of which {shown_gib(max(0, size - max(0, missing)))} is free"
             for each, size, missing in zip(devices, best.takes, best.need, strict=True)
             if size
         ]

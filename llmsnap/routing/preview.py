@@ -85,7 +85,8 @@ def _leaving(
 ) -> dict[str, Any]:
     """Return what is known of a victim of *plan*; idle times are those of now."""
     model, room = state.models[name], plan.room or Room()
-    frees = sum(sum(each.size) for each in room.frees if each.model_id == name)
+    sizes = next((each.size for each in room.frees if each.model_id == name), ())
+    frees = sum(max(0, size) for size in sizes)
     is_now = running is None
     return {
         "model": name,

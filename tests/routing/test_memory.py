@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llmsnap.errors import in_full
 from llmsnap.models import State
@@ -28,37 +25,13 @@ from llmsnap.routing.residency import (
     Answer,
     Blocked,
     Considered,
-    LoadKind,
     Lost,
     NeverFits,
     Plan,
     PlannedSwap,
 )
+from tests.routing.facts import Facts
 from tests.routing.world import HELD, World
-
-
-@dataclass
-class Facts:
-    """A model as a plan sees it; the default is ready and idle."""
-
-    busy: bool = False
-    idle_since: float = 0.0
-    state: State = State.READY
-    start_s: float | None = 10.0
-    wake_s: float | None = 1.0
-    leave_by: Action = Action.STOP
-    leaves: tuple[str, Action] | None = None
-    device: str = ""
-    uses: float = 0.0
-    priority: int = 0
-    left_s: float = 5.0
-    retries: int = 0
-
-    def measured_s(self, move: LoadKind | Action) -> float | None:
-        return self.wake_s if move is LoadKind.WAKE else self.start_s
-
-    def answers_s(self, now: float) -> float:
-        return self.left_s - now if self.busy else 0.0
 
 
 def gpu(size: int, *, others: int = 0, reserve: int = 0, name: str = "gpu0") -> Device:
@@ -132,6 +105,28 @@ def test_a_victim_sleeps_if_what_it_keeps_still_lets_the_target_fit(
 ) -> None:
     memory = Memory([gpu(16)], [need("t", target), need("s", 8, asleep=2)])
     assert leaving(memory, "s", s=SLEEPER) == how
+
+
+@pytest.mark.parametrize(
+    ("ram", "in_ram", "apart", "action"),
+    [(8, 2, "", SLEEP), (8, 3, "", STOP), (5, 8, "", STOP), (8, 2, "g", SLEEP), (8, 3, "g", STOP)],
+)
+def test_a_victim_does_not_sleep_into_ram_that_is_full(
+    ram: int, in_ram: int, apart: str, action: Action
+) -> None:
+    """Also where the target takes none of it."""
+    moves = Need("s", (Share("gpu0", 8),), asleep=(Share("ram", 6),), apart=apart)
+    other = Need("o", (Share("ram", in_ram),), evict_cost=99.0)
+    target = Need("t", (Share("gpu0", 8),), apart=apart)
+    memory = Memory([Device("gpu0", 12), Device("ram", ram)], [target, moves, other])
+    assert leaving(memory, "so", s=SLEEPER) == {"s": action}
+
+
+def test_a_sleeping_model_that_is_pinned_keeps_what_it_keeps() -> None:
+    memory = Memory([gpu(16)], [need("t", 15), need("s", 8, asleep=2, is_pinned=True)])
+    assert isinstance(plan(memory, "", s=Facts(state=State.ASLEEP)), Blocked | NeverFits)
+    some = Memory([gpu(16)], [need("t", 10), need("s", 5, asleep=2, is_pinned=True), need("a", 6)])
+    assert leaving(some, "a", s=Facts(state=State.ASLEEP, start_s=0.1)) == {"a": STOP}
 
 
 def test_a_model_on_its_way_out_keeps_what_it_keeps_asleep() -> None:
@@ -534,56 +529,6 @@ def test_a_need_grows_by_a_tenth_with_each_load_that_ran_out_of_memory() -> None
     found = grown(Need("m", (Share("ram", 1000),), 100), 2)
     source = "declared + 21%, having run out of memory"
     assert found == Need("m", (Share("ram", 1210),), 121, source=source, lacks=2)
-
-
-sizes = st.integers(1, 6)
-
-
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(
-    needs=st.lists(st.tuples(sizes, st.integers(0, 2)), min_size=2, max_size=8),
-    facts=st.lists(
-        st.builds(
-            Facts,
-            st.booleans(),
-            st.sampled_from([0.0, 60.0]),
-            st.sampled_from([State.READY, State.READY, State.ASLEEP, State.STARTING]),
-            st.sampled_from([None, 3.0, 30.0]),
-            leave_by=st.sampled_from([STOP, SLEEP]),
-            uses=st.sampled_from([0.0, 2.0]),
-        ),
-        min_size=8,
-        max_size=8,
-    ),
-    capacity=st.integers(6, 30),
-)
-def test_plans_fit_and_evict_no_model_without_need(
-    needs: list[tuple[int, int]], facts: list[Facts], capacity: int
-) -> None:
-    """Leaving out any victim, or letting it sleep instead, breaks the fit."""
-    target, *rest = (need(f"m{n}", max(a, b), asleep=b) for n, (a, b) in enumerate(needs))
-    memory = Memory([gpu(capacity)], [target, *rest])
-    known = {each.model_id: one for each, one in zip(rest, facts, strict=False)}
-    running = [name for name, one in known.items() if one.state is not State.ASLEEP]
-    known[target.model_id] = Facts(state=State.STOPPED)
-    found = memory.plan(target.model_id, running, known)
-    assert isinstance(found, Plan)
-
-    def used(how: dict[str, Action]) -> int:
-        total = memory.held(target.model_id, "")[0]
-        for each in rest:
-            asleep = known[each.model_id].state is State.ASLEEP
-            action = how.get(each.model_id)
-            if action is not STOP:
-                total += memory.held(each.model_id, "", asleep=asleep or action is SLEEP)[0]
-        return total
-
-    how = dict(found.how)
-    assert used(how) <= capacity * GIB
-    for name in how:
-        assert used({other: action for other, action in how.items() if other != name}) > (
-            capacity * GIB
-        )
 
 
 # --- what devices hold ----------------------------------------------------------------------------

@@ -1,0 +1,32 @@
+"""A model as a plan sees it, without a scheduler around."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmsnap.models import State
+from llmsnap.routing.residency import Action, LoadKind
+
+
+@dataclass
+class Facts:
+    """A model as a plan sees it; the default is ready and idle."""
+
+    busy: bool = False
+    idle_since: float = 0.0
+    state: State = State.READY
+    start_s: float | None = 10.0
+    wake_s: float | None = 1.0
+    leave_by: Action = Action.STOP
+    leaves: tuple[str, Action] | None = None
+    device: str = ""
+    uses: float = 0.0
+    priority: int = 0
+    left_s: float = 5.0
+    retries: int = 0
+
+    def measured_s(self, move: LoadKind | Action) -> float | None:
+        return self.wake_s if move is LoadKind.WAKE else self.start_s
+
+    def answers_s(self, now: float) -> float:
+        return self.left_s - now if self.busy else 0.0
