@@ -212,10 +212,11 @@ def test_a_body_that_ends_early_is_the_clients_fault(server: Running, path, size
 
 def test_a_client_that_leaves_while_it_uploads_is_logged_as_gone(server: Running) -> None:
     server.chat("model1")
-    sock = socket.create_connection(("127.0.0.1", server.port))
-    head = "PUT /upstream/model1/echo?gone HTTP/1.1\r\nHost: x\r\nContent-Length: 1900000\r\n\r\n"
-    sock.sendall(head.encode() + b" " * 70_000)
-    server.wait_for(lambda: server.get("/api/inflight").json()["requests"])
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    head = "PUT /upstream/model1/echo?gone HTTP/1.1\r\nHost: x\r\nContent-Length: 1900000\r\n"
+    sock.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+    assert sock.recv(65536).startswith(b"HTTP/1.1 100 "), "it waits for the body"
+    sock.sendall(b" " * 70_000)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     sock.close()
     server.wait_output(r'"PUT /upstream/model1/echo HTTP/1.1" (499|400)')
