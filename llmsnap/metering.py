@@ -106,11 +106,13 @@ class MemoryMeter:
         apply: Callable[[Memory], None],
         is_waiting: Callable[[], bool],
         *,
-        find: Callable[[], DeviceProvider] = find_devices,
+        find: Callable[[], DeviceProvider] | None = None,
         today: Callable[[], str] = lambda: time.strftime("%Y-%m-%d"),
     ) -> None:
         self._servers, self._apply = servers, apply
         self._is_waiting, self._today = is_waiting, today
+        names: dict[str, str] = {}  # both sources name cards alike, also after one was lost
+        find = find or partial(find_devices, names=names)
         self._source = Source("memory", find, DRIVER_LIMIT_S)
         self._now = Source("devices", find, DRIVER_LIMIT_S)  # does not wait for a sample
         self._files = WorkerThread("model files")

@@ -276,7 +276,7 @@ def duration_s(text: str) -> float | None:
     return sum(float(number) * _SECONDS[unit] for number, unit in _PIECES.findall(text))
 
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB)", re.IGNORECASE)
 _BYTES = {
     **{unit: 1024**power for power, unit in enumerate(("kib", "mib", "gib", "tib"), start=1)},
     **{unit: 1000**power for power, unit in enumerate(("kb", "mb", "gb", "tb"), start=1)},
@@ -284,10 +284,15 @@ _BYTES = {
 WANTED_SIZE = "a size such as 18GiB or 512MiB"
 
 
+MOST_SIZE_BYTES = 1 << 60
+"""More is a mistake, and would not fit into the numbers of JSON's readers."""
+
+
 def size_bytes(text: str) -> int | None:
-    """Return a size such as ``18GiB`` in bytes; None for any other text."""
+    """Return a size such as ``18GiB`` in bytes; None for any other text, and for more than EiB."""
     match = _SIZE.fullmatch(text.strip())
-    return None if match is None else int(float(match[1]) * _BYTES[match[2].lower()])
+    size = 0.0 if match is None else float(match[1]) * _BYTES[match[2].lower()]
+    return None if match is None or size > MOST_SIZE_BYTES else int(size)
 
 
 class Size(Kind):

@@ -10,7 +10,7 @@ from .kinds import WANTED_SIZE, Kind, ValueReader, size_bytes
 from .nodes import Mapping, Node, Path, describe, is_null
 from .parts import MEMORY_RULES, DeviceConfig, MemoryNeed, MemoryRules, MemorySize
 
-_DEVICE = re.compile(r"gpu(0|[1-9]\d?)|ram")
+_DEVICE = re.compile(r"gpu(0|[1-9][0-9]?)|ram")
 SIZE_SCHEMA: list[dict[str, Any]] = [
     {"type": "string", "pattern": "^[0-9.]+ *[KMGTkmgt]i?[Bb]$"},
     {"$ref": "#/$defs/macro"},
@@ -76,7 +76,7 @@ def read_devices(node: Node | None, reader: ValueReader) -> tuple[DeviceConfig, 
         elif isinstance(below, Mapping):
             found.append(_device(name, below, here, reader))
         else:
-            found.append(DeviceConfig(name, _size(below, here, reader)))
+            found.append(DeviceConfig(name, _capacity(below, here, reader)))
     return tuple(sorted(found, key=lambda each: device_order(each.name)))
 
 
@@ -84,7 +84,8 @@ def _device(name: str, node: Mapping, path: Path, reader: ValueReader) -> Device
     sizes = {"capacity": 0, "reserve": 0}
     for key, below in node.entries.items():
         if key in sizes:
-            sizes[key] = _size(below, (*path, key), reader)
+            read = _capacity if key == "capacity" else _size
+            sizes[key] = read(below, (*path, key), reader)
         else:
             fix = reader.report.nearest(key, sizes) or "write capacity and reserve"
             reader.report.advise((*path, key), "unknown key", fix, node.keys[key])
@@ -92,6 +93,15 @@ def _device(name: str, node: Mapping, path: Path, reader: ValueReader) -> Device
         what = "the reserve leaves nothing of its capacity"
         reader.report.error((*path, "reserve"), what, "make it smaller", node)
     return DeviceConfig(name, sizes["capacity"], sizes["reserve"])
+
+
+def _capacity(node: Node, path: Path, reader: ValueReader) -> int:
+    """Return the size in *node*, which must not be 0: that stands for all of a device."""
+    size = _size(node, path, reader)
+    if not size and not reader.report.already_reported(path) and not is_null(node):
+        fix = "write what models may use, or leave it out: then that is all of the device"
+        reader.report.error(path, "a device of 0 bytes holds no model", fix, node)
+    return size
 
 
 def _size(node: Node, path: Path, reader: ValueReader) -> int:

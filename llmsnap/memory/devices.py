@@ -20,21 +20,29 @@ RAM = "ram"
 VARIABLE = "LLMSNAP_DEVICES"
 """The environment variable that names pretend devices, for llmsnap and for its simulator."""
 PREFIX = "file:"
+MOST_FILE_CHARS = 1 << 20
 
 
 class MachineDevices:
     """GPUs of several drivers as ``gpu0``, ``gpu1``, ..., and the RAM of the machine or container.
 
-    GPUs that share the machine's memory are aliases of ``ram``: there is one pool.
+    GPUs that share the machine's memory are aliases of ``ram``: there is one pool. *names* are
+    those of the cards seen so far, by UUID: when one is lost, the others keep theirs.
     """
 
-    def __init__(self, gpus: Sequence[DeviceProvider], root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        gpus: Sequence[DeviceProvider],
+        root: Path = Path("/"),
+        names: dict[str, str] | None = None,
+    ) -> None:
         self._gpus, self._root = gpus, root
+        self._names = {} if names is None else names
 
     def read(self) -> tuple[DeviceMemory, ...]:
         """See DeviceProvider."""
         found = [gpu for provider in self._gpus for gpu in provider.read()]
-        named = [replace(gpu, name=f"gpu{number}") for number, gpu in enumerate(found)]
+        named = [replace(gpu, name=self._name(gpu)) for gpu in found]
         cards = [gpu for gpu in named if not gpu.shares_ram]
         shared = [gpu for gpu in named if gpu.shares_ram]
         # What the firmware has set apart for the GPU is not in the machine's total.
@@ -47,6 +55,10 @@ class MachineDevices:
         aliases = tuple(gpu.name for gpu in shared)
         ram = DeviceMemory(RAM, total, min(used, total), pids, is_ram=True, aliases=aliases)
         return (*cards, ram)
+
+    def _name(self, gpu: DeviceMemory) -> str:
+        key = gpu.uuid or f"{gpu.vendor} {gpu.index}"
+        return self._names.setdefault(key, f"gpu{len(self._names)}")
 
 
 class PretendDevices:
@@ -62,31 +74,40 @@ class PretendDevices:
 
     def read(self) -> tuple[DeviceMemory, ...]:
         """See DeviceProvider. Raises: OSError, ValueError where the file is no such JSON."""
-        document = json.loads(self._path.read_text())
+        if not self._path.is_file():  # a pipe might be waited for without end
+            raise ValueError(f"{self._path} is no file")
+        with self._path.open() as file:
+            text = file.read(MOST_FILE_CHARS)
         try:
+            document = json.loads(text)
             return tuple(
                 self._device(number, name, each)
                 for number, (name, each) in enumerate(document.items())
             )
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{self._path} does not describe devices: {error!r}") from None
 
     def _device(self, number: int, name: str, given: Mapping[str, object]) -> DeviceMemory:
         used = given.get("used", {})
         capacity = given["capacity"]
-        if not isinstance(used, dict) or not isinstance(capacity, int):
+        if not isinstance(used, dict) or type(capacity) is not int or capacity < 0:
             raise TypeError(f"{name} has no capacity in bytes, or used is no object")
         pids: dict[int, int] = {}
         for process, held in used.items():
             pid, _, start = process.partition(".")
             if started(int(pid), proc=self._proc) == start:
-                pids[int(pid)] = pids.get(int(pid), 0) + int(held)
+                pids[int(pid)] = pids.get(int(pid), 0) + max(0, int(held))
         total = sum(pids.values())
         return DeviceMemory(name, capacity, total, pids, f"pretend-{name}", index=number)
 
 
-def find_devices(environ: Mapping[str, str] = os.environ) -> DeviceProvider:
-    """Return what reads the devices of this machine, or the pretend ones. Blocks on drivers."""
+def find_devices(
+    environ: Mapping[str, str] = os.environ, names: dict[str, str] | None = None
+) -> DeviceProvider:
+    """Return what reads the devices of this machine, or the pretend ones. Blocks on drivers.
+
+    *names* are those that cards were given before, by UUID; new ones are added.
+    """
     given = environ.get(VARIABLE, "")
     if given.startswith(PREFIX):
         return PretendDevices(Path(given.removeprefix(PREFIX)))
@@ -100,4 +121,4 @@ def find_devices(environ: Mapping[str, str] = os.environ) -> DeviceProvider:
     others = DrmDevices()
     if len(others):
         gpus.append(others)
-    return MachineDevices(gpus)
+    return MachineDevices(gpus, names=names)

@@ -68,10 +68,15 @@ class NvmlDevices:
         self._proc = proc
         self._nvml = nvml if nvml is not None else import_module("pynvml")
         self._nvml.nvmlInit()
+        self._last: dict[int, DeviceMemory] = {}
 
     def read(self) -> tuple[DeviceMemory, ...]:
-        """See DeviceProvider."""
-        return tuple(self._device(index) for index in range(self._nvml.nvmlDeviceGetCount()))
+        """See DeviceProvider. A card that cannot be read is as it was last."""
+        count = self._nvml.nvmlDeviceGetCount()
+        for index in range(count):
+            with suppress(self._nvml.NVMLError):  # it is lost, or is being reset
+                self._last[index] = self._device(index)
+        return tuple(self._last[index] for index in range(count) if index in self._last)
 
     def _device(self, index: int) -> DeviceMemory:
         gpu = self._nvml.nvmlDeviceGetHandleByIndex(index)
@@ -80,6 +85,8 @@ class NvmlDevices:
             memory = self._nvml.nvmlDeviceGetMemoryInfo(gpu)
             total, used = memory.total, memory.used
         except self._nvml.NVMLError:  # GB10 and Jetson: the GPU uses the machine's memory
+            if index in self._last and self._last[index].total:
+                raise  # it has its own, and is in trouble
             total = used = 0
         return DeviceMemory(
             f"gpu{index}",

@@ -126,7 +126,7 @@ def _devices(config: Config, figures: Figures) -> list[Device]:
         if not capacity and name != RAM:
             continue  # its driver does not say what it has, and neither does the file
         others = max(0, there.others - max(0, total - capacity)) if there is not None else 0
-        reserve = wanted.reserve_bytes if wanted is not None else 0
+        reserve = min(wanted.reserve_bytes, capacity) if wanted is not None else 0
         holders = there.holders if there is not None and others else ""
         devices.append(Device(name, capacity, reserve, others, holders))
     return devices

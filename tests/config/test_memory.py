@@ -23,6 +23,10 @@ MODEL = "models: {m: {cmd: 's ${PORT}', memory: 1GiB}}\n"
         ("GiB", None),
         ("-1GiB", None),
         ("18Gi", None),
+        ("0GiB", 0),
+        ("1048576TiB", 1 << 60),
+        ("1048577TiB", None),
+        (f"{10**400}GiB", None),
     ],
 )
 def test_sizes(text: str, size: int | None) -> None:
@@ -31,7 +35,8 @@ def test_sizes(text: str, size: int | None) -> None:
 
 def test_capacities_of_a_question() -> None:
     assert read_capacities("gpu0:20GiB, ram:1.5GiB") == {"gpu0": 20 * GIB, "ram": 3 * GIB // 2}
-    for wrong in ("", "gpu0", "gpu0:20", "gpu:1GiB", "gpu0:0GiB", "gpu0:1GiB,"):
+    huge, arabic = f"gpu0:{10**400}GiB", "gpu1\u0663:1GiB"
+    for wrong in ("", "gpu0", "gpu0:20", "gpu:1GiB", "gpu0:0GiB", "gpu0:1GiB,", huge, arabic):
         with pytest.raises(ValueError, match="memory must be like gpu0:24GiB,ram:64GiB, not"):
             read_capacities(wrong)
 
@@ -134,6 +139,9 @@ def test_a_device_that_is_not_listed_is_advised_about(text: str, key: str) -> No
         ("memory: {gpu: 1GiB}", 'memory.gpu: "gpu" is no device - write gpu0, gpu1, ... or ram'),
         ("memory: {gpu0: 24}", "memory.gpu0: must be a size such as 18GiB or 512MiB (found 24)"),
         ("memory: {gpu0: {capacity: 1GiB, reserve: 1GiB}}", "the reserve leaves nothing"),
+        ("memory: {gpu0: 0GiB}", "memory.gpu0: a device of 0 bytes holds no model"),
+        ("memory: {gpu0: {capacity: 0MiB}}", "memory.gpu0.capacity: a device of 0 bytes"),
+        ("memory: {gpu0: 2000000TiB}", "memory.gpu0: must be a size such as 18GiB or 512MiB"),
         ("models: {m: {cmd: 's ${PORT} -mg ${DEVICE}', memory: 1GiB}}", "${DEVICE} is known only"),
         ("models: {m: {cmd: 's ${PORT} ${DEVICE}', device: ram}}", "${DEVICE} is known only"),
         ("models: {m: {cmd: 's ${PORT}', device: card1}}", "a device: gpu0, gpu1, ... or ram (f"),

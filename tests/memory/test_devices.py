@@ -192,22 +192,34 @@ def test_ram_in_use_is_that_of_the_cgroup_with_the_limit(
 
 
 class FakeNvml:
-    """Three GPUs, the last without memory of its own; a process is a client of both kinds."""
+    """Three GPUs, the last without memory of its own; a process is a client of both kinds.
+
+    *fault* is the call that fails for the first one, *lost* the number of those that are gone.
+    """
 
     NVMLError = RuntimeError
+    fault = ""
+    lost = 0
 
     def nvmlInit(self) -> None: ...  # noqa: N802 - NVML's names
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return 3
+        return 3 - self.lost
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        return index
+        self.check("handle", index)
+        return index + self.lost
+
+    def check(self, call: str, gpu: int) -> None:
+        if self.fault == call and gpu == 0:
+            raise RuntimeError("GPU is lost")
 
     def nvmlDeviceGetUUID(self, gpu: int) -> Any:  # noqa: N802
+        self.check("uuid", gpu)
         return [b"GPU-a", "GPU-b", "GPU-c"][gpu]
 
     def nvmlDeviceGetMemoryInfo(self, gpu: int) -> Any:  # noqa: N802
+        self.check("memory", gpu)
         if gpu == 2:
             raise RuntimeError("not supported")
         return SimpleNamespace(total=1000 + gpu, used=300)
@@ -234,6 +246,25 @@ def test_nvidia_memory_is_by_card_and_process(tmp_path: Path) -> None:
     assert [each.pids for each in nvidia.read()] == [{}, {}, {}]
 
 
+@pytest.mark.parametrize("fault", ["handle", "uuid", "memory"])
+def test_a_card_that_cannot_be_read_is_as_it_was_last(tmp_path: Path, fault: str) -> None:
+    nvml = FakeNvml()
+    machine = MachineDevices([NvmlDevices(nvml, Machine(tmp_path).proc)], tmp_path)
+    before = machine.read()
+    nvml.fault = fault
+    assert machine.read() == before
+
+
+def test_cards_keep_their_names_when_one_is_lost(tmp_path: Path) -> None:
+    names: dict[str, str] = {}
+    nvml, proc = FakeNvml(), Machine(tmp_path).proc
+    MachineDevices([NvmlDevices(nvml, proc)], tmp_path, names).read()
+    nvml.lost = 1
+    found = MachineDevices([NvmlDevices(nvml, proc)], tmp_path, names).read()
+    assert [(each.name, each.uuid) for each in found] == [("gpu1", "GPU-b"), ("ram", "")]
+    assert found[-1].aliases == ("gpu2",)
+
+
 def test_this_machine_has_ram() -> None:
     ram = find_devices({}).read()[-1]
     assert ram.name == "ram"
@@ -250,6 +281,31 @@ def test_pretend_devices_forget_processes_that_ended(tmp_path: Path) -> None:
         DeviceMemory("gpu0", 9, 3, {os.getpid(): 3}, "pretend-gpu0"),
         DeviceMemory("ram", 7, 0, {}, "pretend-ram", index=1),
     )
-    path.write_text('{"gpu0": {}}')
-    with pytest.raises(ValueError, match="does not describe devices: KeyError"):
-        find_devices(environ).read()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"gpu0": {}}',
+        '{"gpu0": 7}',
+        '{"gpu0": {"capacity": -1}}',
+        '{"gpu0": {"capacity": true}}',
+        '{"gpu0": {"capacity": 1, "used": []}}',
+        '{"gpu0": {"capacity": 1, "used": {"ME": 1e999}}}',
+        '{"gpu0": {"capacity": 1, "used": {"x.1": 1}}}',
+        '{"gpu0": ' + "[" * 5000,
+        '{"gpu0": {"capacity": 1' + " " * (1 << 20) + "}}",
+        None,
+    ],
+)
+def test_pretend_devices_that_make_no_sense_are_an_error(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "devices.json"
+    if text is None:
+        os.mkfifo(path)
+    else:
+        path.write_text(text.replace("ME", f"{os.getpid()}.{started(os.getpid())}"))
+    with pytest.raises(ValueError, match=r"."):
+        find_devices({"LLMSNAP_DEVICES": f"file:{path}"}).read()

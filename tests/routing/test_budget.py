@@ -80,6 +80,7 @@ def test_a_budget_is_made_of_a_configuration() -> None:
             {"gpu0": (24, 0), "gpu1": (16, 0), "ram": (64, 0)},
         ),
         ("memory: {gpu0: 8GiB}", (), {"gpu0": (8, 0), "ram": (0, 0)}),
+        ("memory: {ram: {reserve: 99GiB}}", TWO[2:], {"ram": (64, 0)}),
         ("", (FoundDevice("gpu0", 0), FoundDevice("ram", 9 * GIB, 2 * GIB)), {"ram": (9, 2)}),
         # What other programs use is taken from what the budget leaves, then from the budget.
         ("memory: {ram: 6GiB}", (FoundDevice("ram", 9 * GIB, 2 * GIB),), {"ram": (6, 0)}),
