@@ -62,11 +62,15 @@ def live_greenlets() -> list[gevent.Greenlet]:
     return [greenlet for greenlet in _started if not greenlet.dead]
 
 
-@pytest.fixture(autouse=True)
-def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture
+def limit_s(request: pytest.FixtureRequest) -> float:
     e2e = request.node.get_closest_marker("e2e")
-    limit = e2e.kwargs.get("limit_s", E2E_LIMIT_S) if e2e else UNIT_LIMIT_S
-    with gevent.Timeout(limit, TestDeadline(f"test took longer than {limit} s")):
+    return e2e.kwargs.get("limit_s", E2E_LIMIT_S) if e2e else UNIT_LIMIT_S
+
+
+@pytest.fixture(autouse=True)
+def deadline(limit_s: float) -> Iterator[None]:
+    with gevent.Timeout(limit_s, TestDeadline(f"test took longer than {limit_s} s")):
         yield
 
 

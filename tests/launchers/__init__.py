@@ -1,0 +1,2 @@
+LIMIT_S = 20
+"""Seconds that a process may take on a busy machine."""

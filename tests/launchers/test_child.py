@@ -15,6 +15,7 @@ from llmsnap.launchers.base import LaunchSpec
 from llmsnap.launchers.local import guardian
 from llmsnap.launchers.local.child import Child, LocalLauncher
 from tests.fakes.errors import says
+from tests.launchers import LIMIT_S
 from tests.parity import parity
 
 PRINT_PID = "import os, sys; print(os.getpid(), flush=True); "
@@ -32,13 +33,13 @@ class Output:
     def wait_for(self, text: bytes) -> bytes:
         while text not in self.data:
             self.came.clear()
-            assert self.came.wait(4), self.data
+            assert self.came.wait(LIMIT_S), self.data
         return self.data
 
     def lines(self, count: int) -> list[str]:
         while self.data.count(b"\n") < count:
             self.came.clear()
-            assert self.came.wait(4), self.data
+            assert self.came.wait(LIMIT_S), self.data
         return self.data.decode().splitlines()
 
 
@@ -60,7 +61,7 @@ def start(output: Output) -> Iterator[Callable[..., Child]]:
     yield run
     for child in children:
         child.kill()
-        assert child.gone.wait(4)
+        assert child.gone.wait(LIMIT_S)
     launcher.close()
 
 
@@ -74,7 +75,7 @@ def alive(pid: int) -> bool:
 
 def test_output_of_both_streams_is_read_as_it_comes(start, output: Output) -> None:
     child = start("sh -c 'echo out; echo err >&2; exit 7'")
-    assert child.exited.wait(4)
+    assert child.exited.wait(LIMIT_S)
     assert str(child.status) == "exit code 7"
     output.wait_for(b"out")
     output.wait_for(b"err")
@@ -82,7 +83,7 @@ def test_output_of_both_streams_is_read_as_it_comes(start, output: Output) -> No
 
 def test_a_signal_is_named_in_the_status(start, output: Output) -> None:
     child = start("sh -c 'kill -SEGV $$'")
-    assert child.exited.wait(4)
+    assert child.exited.wait(LIMIT_S)
     assert str(child.status) == "signal SIGSEGV"
 
 
@@ -183,8 +184,8 @@ def test_a_descendant_with_a_session_of_its_own_is_stopped_too(start, output: Ou
 def test_an_exit_is_told_though_a_descendant_holds_the_pipe(start, output: Output) -> None:
     child = start("sh -c 'sleep 60 & echo $!'")
     grandchild = int(output.lines(1)[0])
-    assert child.exited.wait(4)
-    assert child.gone.wait(4)
+    assert child.exited.wait(LIMIT_S)
+    assert child.gone.wait(LIMIT_S)
     assert not alive(grandchild), "what a server leaves behind is ended with it"
 
 
@@ -259,7 +260,7 @@ def test_a_port_that_a_command_does_not_listen_on_may_be_taken(output: Output, c
         child = launcher.start(spec, output, Event())
         assert f"its port {port}, which cmd does not mention, is held by" in caplog.text
         child.kill()
-        assert child.gone.wait(4)
+        assert child.gone.wait(LIMIT_S)
         launcher.close()
 
 
@@ -268,7 +269,7 @@ def test_what_an_earlier_run_left_is_found_by_its_mark(start, output: Output) ->
     grandchild = int(output.lines(1)[0])
     lines = LocalLauncher(f"test-{os.getpid()}").stop_leftovers()
     assert {f"pid {child.local_pid} of model m", f"pid {grandchild} of model m"} <= set(lines)
-    assert child.gone.wait(4)
+    assert child.gone.wait(LIMIT_S)
     assert not alive(grandchild)
 
 
@@ -305,6 +306,6 @@ def test_nothing_is_left_when_the_parent_is_killed(cmd: str) -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    with gevent.Timeout(4):
+    with gevent.Timeout(LIMIT_S):
         while alive(pid):
             gevent.idle()

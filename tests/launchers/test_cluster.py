@@ -24,13 +24,14 @@ from llmsnap.launchers.cluster.entrypoint import RunnerOutput
 from llmsnap.launchers.cluster.identity import Owner
 from llmsnap.launchers.cluster.job import ClusterJob, at_host
 from llmsnap.launchers.cluster.ray import body_of, view_of
+from llmsnap.launchers.cluster.rest import RestClient
 from llmsnap.statedir import StateDir
 from tests.fakes.ports import free_port
+from tests.launchers import LIMIT_S
 from tests.launchers.fake_ray import TOKEN, FakeRay
 
-LIMIT_S = 8
 ONE_GPU = Resources(gpus=1)
-SERVER = f"{sys.executable} -m http.server PORT"
+SERVER = f"{sys.executable} -S {Path(__file__).with_name('answers.py')} PORT"
 
 
 class Farm:
@@ -81,14 +82,6 @@ class Farm:
         for launcher in self.launchers:
             launcher.close()
         self.ray.close()
-
-
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at everything more often than a cluster needs."""
-    monkeypatch.setattr(job_module, "CALM_S", 0.1)
-    monkeypatch.setattr(job_module, "SUSPECT_S", 0.3)
-    monkeypatch.setattr(launcher_module, "SWEEP_S", 0.05)
 
 
 @pytest.fixture
@@ -369,6 +362,35 @@ def test_the_lines_of_the_runner_are_taken_out_however_they_arrive(size: int) ->
     assert (output.code, output.was_repeated) == (3, False)
     output.feed(b"LLMSNAP1 gen=j host=h port=1 pid=8 t=1\n")
     assert output.was_repeated
+
+
+def test_a_call_that_is_killed_while_it_connects_closes_its_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+
+        def connecting() -> int:
+            return Path("/proc/self/net/tcp").read_text().count(f":{port:04X} 02 ")
+
+        with socket.create_connection(("127.0.0.1", port)):  # no further one gets through
+            client = RestClient("Ray", f"http://127.0.0.1:{port}", {})
+            call = gevent.spawn(client.call, "GET", "/")
+            until(connecting)
+            call.kill()
+            assert not connecting()
+    client.close()
+
+
+def test_a_call_that_is_killed_wherever_it_waits_closes_its_socket(farm: Farm) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    for rounds in range(40):
+        client = RestClient("Ray", farm.ray.url, headers)
+        client.call("GET", "/api/version")
+        call = gevent.spawn(client.call, "GET", "/api/version")  # on the same connection
+        for _ in range(rounds):
+            gevent.sleep(0)
+        call.kill()
+        client.close()
+        del client, call  # what is not closed by now warns, which fails the test
 
 
 def test_a_secret_of_the_installation_is_readable_by_its_user_alone(farm: Farm) -> None:

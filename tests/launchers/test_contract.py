@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.request import urlopen
 
 import gevent
@@ -30,6 +31,7 @@ from llmsnap.launchers.cluster.slurm import SlurmEngine
 from llmsnap.models import Process, State
 from llmsnap.tasks import TaskGroup
 from tests.fakes.ports import free_port
+from tests.launchers import LIMIT_S
 from tests.launchers.job_launcher import JobLauncher
 from tests.launchers.real_ray import ray_cluster
 from tests.launchers.real_slurm import slurm_cluster
@@ -94,13 +96,14 @@ class SlurmLauncher(ClusterLauncher):
         self.slurm.close()
 
 
+SERVER = f"{sys.executable} -S {Path(__file__).with_name('answers.py')} PORT"
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); "
 LAUNCHERS = [
     Kind(
         "local",
         LocalLauncher,
         runs="sleep 60",
-        serves=f"{sys.executable} -m http.server --bind 127.0.0.1 PORT",
+        serves=SERVER,
         waits="sleep 60",
         speaks="sh -c 'echo word; sleep 60'",
         fails="sh -c 'exit 3'",
@@ -122,7 +125,7 @@ LAUNCHERS = [
         "ray",
         RayLauncher,
         runs="sleep 60",
-        serves=f"{sys.executable} -m http.server PORT",
+        serves=SERVER,
         waits="wait",
         speaks="sh -c 'echo word; sleep 60'",
         fails="sh -c 'exit 3'",
@@ -133,7 +136,7 @@ LAUNCHERS = [
         "slurm",
         SlurmLauncher,
         runs="sleep 60",
-        serves=f"{sys.executable} -m http.server PORT",
+        serves=SERVER,
         waits="wait",
         speaks="sh -c 'echo word; sleep 60'",
         fails="sh -c 'exit 3'",
@@ -191,7 +194,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     yield made
     for handle in made.handles:
         handle.kill()
-        assert handle.gone.wait(4)
+        assert handle.gone.wait(LIMIT_S)
     assert made.launcher.stop_leftovers() == []
     made.tasks.close()
     made.launcher.close()
@@ -208,16 +211,16 @@ def test_a_started_server_has_an_id_and_an_address_and_runs(bench: Bench) -> Non
 
 def test_what_it_prints_arrives_while_it_runs(bench: Bench) -> None:
     handle = bench.start(bench.kind.speaks)
-    assert bench.said.wait(4)
+    assert bench.said.wait(LIMIT_S)
     assert b"word" in bench.output
     assert not handle.exited.is_set()
 
 
 def test_its_end_is_told_with_its_status(bench: Bench) -> None:
     handle = bench.start(bench.kind.fails)
-    assert handle.exited.wait(4)
+    assert handle.exited.wait(LIMIT_S)
     assert str(handle.status) == "exit code 3"
-    assert handle.gone.wait(4)
+    assert handle.gone.wait(LIMIT_S)
 
 
 def test_a_stop_blocks_until_nothing_is_left(bench: Bench) -> None:
@@ -230,7 +233,7 @@ def test_a_stop_blocks_until_nothing_is_left(bench: Bench) -> None:
 
 def test_a_server_that_does_not_stop_is_made_to(bench: Bench) -> None:
     handle = bench.start(bench.kind.stubborn)
-    assert bench.said.wait(4)
+    assert bench.said.wait(LIMIT_S)
     handle.stop(0.05)
     assert handle.gone.is_set()
 
@@ -241,7 +244,7 @@ def test_a_kill_does_not_wait(bench: Bench) -> None:
     switched.start()
     handle.kill()
     assert not switched.ready(), "no other greenlet ran meanwhile"
-    assert handle.exited.wait(4)
+    assert handle.exited.wait(LIMIT_S)
 
 
 def test_what_cannot_start_is_refused_before_and_at_the_start(bench: Bench) -> None:
@@ -259,7 +262,7 @@ def test_what_cannot_start_is_refused_before_and_at_the_start(bench: Bench) -> N
 def test_leftovers_of_an_earlier_run_are_stopped_and_told(bench: Bench) -> None:
     handle = bench.start(bench.kind.runs)
     assert any("model m" in line for line in bench.launcher.stop_leftovers())
-    assert handle.gone.wait(4)
+    assert handle.gone.wait(LIMIT_S)
     assert bench.launcher.stop_leftovers() == []
 
 
@@ -293,7 +296,7 @@ def test_a_model_is_ready_where_its_handle_says(bench: Bench) -> None:
     process = bench.process(bench.kind.serves)
     process.ensure_ready()
     assert process.handle_id
-    with urlopen(process.address.url("/"), timeout=4) as answer:
+    with urlopen(process.address.url("/"), timeout=LIMIT_S) as answer:
         assert answer.status == 200
     process.ensure_stopped()
     assert process.handle_id is None
@@ -325,9 +328,9 @@ def test_a_stop_cancels_a_start(bench: Bench) -> None:
             failures.append(error)
 
     loading = bench.tasks.spawn("load", load)
-    assert bench.starting.wait(4)
+    assert bench.starting.wait(LIMIT_S)
     process.ensure_stopped("unloaded")
-    loading.join(4)
+    loading.join(LIMIT_S)
     assert [str(error) for error in failures] == ["m: unloaded"]
     assert process.state is State.STOPPED
 

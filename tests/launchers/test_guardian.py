@@ -13,6 +13,7 @@ from gevent import subprocess
 from llmsnap.launchers.local import guardian, guardian_client
 from llmsnap.launchers.local.guardian_client import GuardianClient
 from llmsnap.limits import child_setup
+from tests.launchers import LIMIT_S
 
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.05; done"
 COUNTS = "trap 'echo asked' TERM; echo up; while :; do :; done"
@@ -52,7 +53,7 @@ class Servers:
         """llmsnap ends: in order when the last line is ``close``."""
         self.say(*lines)
         self.guardian.stdin.close()
-        assert self.guardian.wait(4) == 0
+        assert self.guardian.wait(LIMIT_S) == 0
 
     def close(self) -> None:
         for popen in self.all:
@@ -72,7 +73,7 @@ def servers() -> Iterator[Servers]:
 def test_all_that_carries_a_mark_of_a_killed_owner_is_stopped(servers: Servers) -> None:
     known, unknown, stranger = servers.start(1), servers.start(2), servers.start(0)
     servers.end("run 1 4")
-    assert (known.wait(4), unknown.wait(4)) == (-signal.SIGTERM, -signal.SIGTERM)
+    assert (known.wait(LIMIT_S), unknown.wait(LIMIT_S)) == (-signal.SIGTERM, -signal.SIGTERM)
     assert stranger.poll() is None
 
 
@@ -80,15 +81,15 @@ def test_each_run_has_its_own_grace(servers: Servers) -> None:
     stubborn, patient = servers.start(1, STUBBORN), servers.start(2, COUNTS)
     servers.say("run 1 0.1", "run 2 60", "run 2 0.3")
     servers.end()
-    assert stubborn.wait(4) == -signal.SIGKILL
-    assert patient.wait(4) == -signal.SIGKILL
+    assert stubborn.wait(LIMIT_S) == -signal.SIGKILL
+    assert patient.wait(LIMIT_S) == -signal.SIGKILL
     assert patient.stdout.read() == b"asked\n", "a second SIGTERM makes some servers hurry"
 
 
 def test_after_an_orderly_end_only_runs_that_are_left_are_stopped(servers: Servers) -> None:
     left, ended = servers.start(1), servers.start(2)
     servers.end("run 1 4", "run 2 4", "end 2", "close")
-    assert left.wait(4) == -signal.SIGTERM
+    assert left.wait(LIMIT_S) == -signal.SIGTERM
     assert ended.poll() is None
 
 
@@ -96,7 +97,7 @@ def test_a_group_is_stopped_though_no_member_shows_a_mark(servers: Servers) -> N
     popen = servers.start(0, "sleep 60 & echo up; wait")
     (member,) = [pid for pid in guardian.pids() if _group_of(pid) == popen.pid != pid]
     servers.end("run 1 4", f"group 1 {popen.pid} {guardian.start_of(popen.pid)}")
-    assert popen.wait(4) == -signal.SIGTERM
+    assert popen.wait(LIMIT_S) == -signal.SIGTERM
     assert guardian.start_of(member) is None
 
 
@@ -116,7 +117,7 @@ def test_a_group_whose_number_was_used_again_is_left_alone(servers: Servers) -> 
 def test_what_forks_when_it_is_asked_to_end_is_stopped(servers: Servers) -> None:
     popen = servers.start(1, "trap 'setsid sleep 60 & exit' TERM; echo up; while :; do :; done")
     servers.end("run 1 1")
-    assert popen.wait(4) == 0
+    assert popen.wait(LIMIT_S) == 0
     marked = [pid for pid in guardian.pids() if guardian.limit_mark(pid) == servers.owner + 1]
     assert not [pid for pid in marked if guardian.start_of(pid) is not None], "only zombies are"
 
@@ -125,7 +126,7 @@ def test_what_forks_when_it_is_asked_to_end_is_stopped(servers: Servers) -> None
 def test_a_line_that_makes_no_sense_changes_nothing(servers: Servers, line: str) -> None:
     popen = servers.start(1)
     servers.end("run 1 4", line)
-    assert popen.wait(4) == -signal.SIGTERM
+    assert popen.wait(LIMIT_S) == -signal.SIGTERM
 
 
 def test_another_user_who_copies_a_mark_holds_nothing_up(servers: Servers, monkeypatch) -> None:
@@ -144,7 +145,7 @@ def test_without_proc_groups_are_stopped(monkeypatch, servers: Servers) -> None:
     here.take(["run", "1", "0.1"])
     here.take(["group", "1", str(stubborn.pid), "0"])
     gevent.get_hub().threadpool.apply(here.stop)
-    assert stubborn.wait(4) == -signal.SIGKILL
+    assert stubborn.wait(LIMIT_S) == -signal.SIGKILL
     assert servers.all[-1].poll() is None
 
 
@@ -245,7 +246,7 @@ def test_a_guardian_that_dies_is_replaced_and_told_of_every_run(keep, caplog) ->
     wait_for(lambda: guarded.pid not in (None, first))
     assert f"(pid {first}) ended with signal SIGKILL" in caplog.text
     guarded.close()  # with a run that is left
-    assert child.wait(4) == -signal.SIGTERM
+    assert child.wait(LIMIT_S) == -signal.SIGTERM
     guarded.forget(mark)
 
 
@@ -299,7 +300,7 @@ def test_it_is_small() -> None:
     program += f"exec(compile(open({guardian.__file__!r}).read(), 'guardian', 'exec'), {{}})\n"
     program += "print(sorted(set(sys.modules) - before))"
     command = [*guardian_client.COMMAND[:-1], "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=4)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT_S)
     assert set(eval(done.stdout)) <= {
         "__future__",
         "os",

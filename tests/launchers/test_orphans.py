@@ -13,6 +13,7 @@ from llmsnap.launchers.local import guardian, orphans
 from llmsnap.launchers.local.child import LocalLauncher
 from llmsnap.launchers.local.orphans import PidFile
 from llmsnap.limits import child_setup
+from tests.launchers import LIMIT_S
 
 INSTANCE = f"orphan-test-{os.getpid()}"
 SLEEP = ["sleep", "60"]
@@ -67,7 +68,7 @@ def test_what_carries_a_mark_is_found_and_nothing_else(marked: Marked, shows: st
     assert orphans.scan(own + 1) == [one.pid]
     assert orphans.scan(own + 10) == [ten.pid]
     assert orphans.kill_marked(own + 1) == [one.pid]
-    assert one.wait(4) == -signal.SIGKILL
+    assert one.wait(LIMIT_S) == -signal.SIGKILL
     assert orphans.scan(own + 1) == []
     assert ten.poll() is None
 
@@ -78,7 +79,7 @@ def test_a_cleared_environment_and_a_double_fork_do_not_hide_a_process(marked: M
     popen = marked.start(mark, hides, stdout=subprocess.PIPE)
     hidden = int(popen.stdout.readline())
     popen.stdout.close()
-    assert popen.wait(4) == 0
+    assert popen.wait(LIMIT_S) == 0
     orphans.end_group(popen.pid, mark, 4)
     assert guardian.start_of(hidden) is None
 
@@ -107,7 +108,7 @@ def test_one_that_begins_another_program_is_seen_a_moment_later(
 def test_what_a_dead_owner_left_is_stopped_and_told(marked: Marked, shows: str) -> None:
     popen = marked.start(dead_owner() + 1)
     assert f"pid {popen.pid} of model m:with:colons" in orphans.stop_debris("another instance")
-    assert popen.wait(4) == -signal.SIGTERM
+    assert popen.wait(LIMIT_S) == -signal.SIGTERM
     assert popen.pid not in debris()
 
 
@@ -257,7 +258,11 @@ def test_adopted_orphans_are_reaped_and_nobody_loses_a_status() -> None:
     if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
         pytest.skip("this system does not tell who is whose child")
     done = subprocess.run(
-        [sys.executable, "-c", ADOPTER], capture_output=True, text=True, timeout=4, check=False
+        [sys.executable, "-c", ADOPTER],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
     )
     assert (done.stdout, done.stderr) == ("[1, 2, 3, 4, 5]\n", "")
 
@@ -277,7 +282,7 @@ def child():
 def test_a_noted_child_is_stopped_by_the_next_run(tmp_path: Path, child) -> None:
     PidFile(tmp_path, started).add(child.pid, "llama")
     assert PidFile(tmp_path, started).stop_leftovers() == [f"pid {child.pid} of model llama"]
-    assert child.wait(4) == -15
+    assert child.wait(LIMIT_S) == -15
 
 
 def test_a_pid_that_was_given_to_another_program_is_left_alone(tmp_path: Path, child) -> None:
@@ -313,7 +318,7 @@ def test_the_launcher_keeps_the_pid_file(tmp_path: Path) -> None:
     )
     assert str(child.local_pid) in (tmp_path / "children.json").read_text()
     assert f"pid {child.local_pid} of model m" in launcher.stop_leftovers()
-    assert child.gone.wait(4)
+    assert child.gone.wait(LIMIT_S)
     child.stop(1)
     launcher.close()
     assert str(child.local_pid) not in (tmp_path / "children.json").read_text()

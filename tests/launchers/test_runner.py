@@ -17,10 +17,10 @@ import pytest
 from llmsnap.launchers.cluster import runner
 from llmsnap.launchers.cluster.entrypoint import COMMAND, packed_runner
 from tests.fakes.ports import free_port
+from tests.launchers import LIMIT_S
 
 FAMILY = Path(__file__).with_name("family.py")
 """A server with five kinds of children; each prints its pid when it is ready."""
-LIMIT_S = 10
 
 
 class Run:

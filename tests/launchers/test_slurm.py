@@ -22,12 +22,10 @@ from llmsnap.launchers.cluster.job import ClusterJob
 from llmsnap.launchers.cluster.slurm import code_of, expiry_of, node_of, phase_of, reason_of
 from llmsnap.statedir import StateDir
 from tests.fakes.ports import free_port
+from tests.launchers import LIMIT_S
 from tests.launchers.fake_ray import TOKEN
 from tests.launchers.fake_slurm import USER, FakeSlurm
 
-# A greenlet that is killed while urllib3 connects leaves the socket to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")
-LIMIT_S = 10
 ONE_GPU = Resources(gpus=1)
 TALKS = f"{sys.executable} -u -c 'import time\nwhile True: print(time.time()); time.sleep(0.05)'"
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import select
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent import socket
+from gevent.monkey import get_original
 from gevent.queue import LifoQueue
 
 from llmsnap.errors import EngineDown, Rejected
 
 if TYPE_CHECKING:
     import requests
+    from urllib3.connection import HTTPConnection
 
 CONNECT_LIMIT_S = 3.0
 LIMIT_S = 10.0
@@ -139,11 +143,38 @@ class RestClient:
 def warm_up() -> None:
     """Load requests, which takes 60 ms that a program which only starts need not pay."""
     import requests  # noqa: F401, PLC0415 - see above
+    from urllib3.connection import HTTPConnection  # noqa: PLC0415
     from urllib3.connectionpool import ConnectionPool  # noqa: PLC0415
+    from urllib3.util import connection  # noqa: PLC0415
 
-    # The standard library's queue may switch greenlets while a pool is collected as garbage, and
-    # a greenlet that is killed at that moment prints an error. gevent's does not.
+    # A greenlet that is killed while these switch would leave its socket open, or, in the standard
+    # library's queue, which may switch while a pool is collected as garbage, print an error.
+    connection.create_connection = connected  # type: ignore[assignment]  # called like it
+    HTTPConnection.is_connected = property(is_open)  # type: ignore[method-assign,assignment]
     ConnectionPool.QueueCls = LifoQueue  # type: ignore[assignment]  # same methods
+
+
+def connected(
+    address: tuple[str, int],
+    timeout: float | None = None,
+    source_address: tuple[str, int] | None = None,
+    socket_options: Iterable[tuple[int, int, int | bytes]] | None = None,
+) -> socket.socket:
+    """Return a connection to *address*. Blocks up to *timeout*. Raises: OSError."""
+    host, port = address
+    sock = socket.create_connection((host.strip("[]"), port), timeout, source_address)
+    for option in socket_options or ():
+        sock.setsockopt(*option)
+    return sock
+
+
+def is_open(connection: HTTPConnection) -> bool:
+    """Whether the server has neither closed an idle *connection* nor sent anything. No switch."""
+    if connection.sock is None:
+        return False
+    look = get_original("select", "poll")()
+    look.register(connection.sock, select.POLLIN)
+    return not look.poll(0)
 
 
 def _urllib3_error() -> type[Exception]:
