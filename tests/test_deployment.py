@@ -187,11 +187,16 @@ def unit() -> configparser.SectionProxy:
     return parser["Service"]
 
 
-def test_the_unit_starts_llmsnap_with_options_it_has() -> None:
-    words = unit()["ExecStart"].split()
-    known = vars(build_parser().parse_args(words[1:]))
-    assert known["state_dir"].startswith("/var/lib/" + unit()["StateDirectory"])
+def test_the_unit_starts_llmsnap_with_options_it_has_and_leaves_the_stopping_to_it() -> None:
+    service = unit()
+    known = vars(build_parser().parse_args(service["ExecStart"].split()[1:]))
+    assert known["state_dir"].startswith("/var/lib/" + service["StateDirectory"])
     assert known["listen"].startswith("127.0.0.1:")
+    assert int(service["TimeoutStopSec"]) > Options().drain_timeout + 30
+    fixed = {"KillMode": "mixed", "Type": "notify", "OOMPolicy": "continue"}
+    assert {name: service[name] for name in fixed} == fixed
+    shut_out = {"PrivateDevices", "DevicePolicy", "ProtectClock", "SupplementaryGroups"}
+    assert not shut_out & set(service), "they would shut out GPUs, or the start on other machines"
 
 
 def test_the_drop_in_names_the_groups_there_are(tmp_path: Path) -> None:
@@ -225,16 +230,6 @@ def test_nothing_is_installed_by_a_name_that_anybody_may_take() -> None:
         if path.suffix in {".md", ".py", ".service", ".yaml", "", ".conf"}:
             lines = by_name.findall(path.read_text(errors="replace"))
             assert [line for line in lines if "--from" not in line] == [], path
-
-
-def test_the_unit_leaves_the_stopping_to_llmsnap_and_gives_it_the_time() -> None:
-    service = unit()
-    assert service["KillMode"] == "mixed"
-    assert int(service["TimeoutStopSec"]) > Options().drain_timeout + 30
-    assert service["Type"] == "notify"
-    assert service["OOMPolicy"] == "continue"
-    shut_out = {"PrivateDevices", "DevicePolicy", "ProtectClock", "SupplementaryGroups"}
-    assert not shut_out & set(service), "they would shut out GPUs, or the start on other machines"
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")

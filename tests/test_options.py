@@ -6,17 +6,9 @@ from tests.parity import parity
 
 
 def test_every_option_has_a_twin_in_the_environment() -> None:
-    found = from_environ(
-        {
-            "LLMSNAP_CONFIG": "x.yaml",
-            "LLMSNAP_WATCH_CONFIG": "true",
-            "LLMSNAP_DRAIN_TIMEOUT": "2.5",
-            "LLMSNAP_DEBUG": "0",
-            "LLMSNAP_LOG_FORMAT": "json",
-            "LLMSNAP_TLS_CERT": "a",
-            "OTHER": "1",
-        }
-    )
+    names = {"CONFIG": "x.yaml", "WATCH_CONFIG": "true", "DRAIN_TIMEOUT": "2.5", "DEBUG": "0"}
+    names |= {"LOG_FORMAT": "json", "TLS_CERT": "a"}
+    found = from_environ({"OTHER": "1", **{f"LLMSNAP_{name}": names[name] for name in names}})
     options = Options(**found)
     assert (options.config, options.watch_config, options.drain_timeout) == ("x.yaml", True, 2.5)
     assert (options.debug, options.log_format, options.tls) == (False, "json", False)
@@ -54,14 +46,8 @@ def test_a_misspelt_certificate_is_no_server_without_tls() -> None:
 @parity(
     "`-config-dir`", "beside or instead of `-config`; one is required", "`config.yaml` without both"
 )
-@pytest.mark.parametrize(
-    ("options", "paths"),
-    [
-        (Options(), ("config.yaml", "")),
-        (Options(config="a.yaml"), ("a.yaml", "")),
-        (Options(config_dir="d"), ("", "d")),
-        (Options(config="a.yaml", config_dir="d"), ("a.yaml", "d")),
-    ],
-)
-def test_where_a_configuration_is(options: Options, paths: tuple[str, str]) -> None:
-    assert options.config_paths == paths
+def test_where_a_configuration_is() -> None:
+    assert Options().config_paths == ("config.yaml", "")
+    assert Options(config="a.yaml").config_paths == ("a.yaml", "")
+    assert Options(config_dir="d").config_paths == ("", "d")
+    assert Options(config="a.yaml", config_dir="d").config_paths == ("a.yaml", "d")

@@ -257,14 +257,10 @@ def test_a_refused_reload_changes_nothing_and_is_remembered(bench: Bench, caplog
 
 EMPTY = {
     "nothing": "",
-    "blanks": "\n \n",
     "comments": "# models: {}\n",
     "document": "---\n...\n",
-    "null": "null\n",
     "no models": "startPort: 17000\n",
     "models of nothing": "models:\n",
-    "models in comments": "models:\n#  a: {cmd: x}\n",
-    "null models": "models: null\n",
     "misspelt": "model:\n  a: {cmd: x}\n",
 }
 

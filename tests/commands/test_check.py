@@ -133,7 +133,6 @@ def advice(cmd: str, proxy: str = "http://far:80") -> list[str]:
     ("cmd", "what"),
     [
         ("no-such-program", "no-such-program is not on PATH"),
-        ("/no/such/program", "/no/such/program is no executable file"),
         ("/etc/passwd", "/etc/passwd is no executable file"),
         ("sh -m /no/model.gguf", "/no/model.gguf does not exist"),
         ("sh --model=./no.gguf", "./no.gguf does not exist"),

@@ -73,16 +73,16 @@ def test_ports_are_known_where_they_are_local() -> None:
     assert list(ports.values()) == [80, 443, 8, None]
 
 
-@pytest.mark.parametrize("option", ["--api-key k", "--api-key=k"])
 @pytest.mark.parametrize(
     ("more", "told"),
     [("", True), (", apiKey: k", False), (", headers: {authorization: Bearer k}", False)],
 )
-def test_a_server_with_a_key_needs_it_from_us(option: str, more: str, told: bool) -> None:
-    models = f"models: {{m: {{cmd: 's {option} ${{PORT}}'{more}}}}}\n"
-    assert not advice(models), "without keys of ours the client's own passes"
-    found = advice(f"{models}apiKeys: [a-key-of-more-than-16-characters]\n")
-    assert any("asks for an API key" in each for each in found) == told
+def test_a_server_with_a_key_needs_it_from_us(more: str, told: bool) -> None:
+    for option in ("--api-key k", "--api-key=k"):
+        models = f"models: {{m: {{cmd: 's {option} ${{PORT}}'{more}}}}}\n"
+        assert not advice(models), "without keys of ours the client's own passes"
+        found = advice(f"{models}apiKeys: [a-key-of-more-than-16-characters]\n")
+        assert any("asks for an API key" in each for each in found) == told
 
 
 @parity(
@@ -98,24 +98,16 @@ def test_a_wrapper_is_told_what_replaces_it() -> None:
         assert part in found
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (
-            "models: {a: {cmd: 's ${PORT}', memory: 1GiB}, b: {cmd: 's ${PORT}'}}",
-            [
-                "models.a.memory: switches the memory budget on, also for models without it: b; "
-                "one that is not estimated from its command gets the first device alone until it "
-                "is measured - give them theirs, or confirm it: routing.router.use: memory"
-            ],
-        ),
-        ("models: {a: {cmd: 's ${PORT}', memory: auto}}", []),
-        ("memory: {ram: 1GiB}\nmodels: {b: {cmd: 's ${PORT}'}}", []),
-        ("routing: {router: {use: memory}}\nmodels: {b: {cmd: 's ${PORT}'}}", []),
-    ],
-)
-def test_a_budget_that_one_model_turns_on_is_advised_about(text: str, found: list[str]) -> None:
-    assert advice(f"{text}\n") == found
+def test_a_budget_that_one_model_turns_on_is_advised_about() -> None:
+    models = "models: {a: {cmd: 's ${PORT}', memory: 1GiB}, b: {cmd: 's ${PORT}'}}\n"
+    assert advice(models) == [
+        "models.a.memory: switches the memory budget on, also for models without it: b; one that "
+        "is not estimated from its command gets the first device alone until it is measured - give "
+        "them theirs, or confirm it: routing.router.use: memory"
+    ]
+    assert advice("models: {a: {cmd: 's ${PORT}', memory: auto}}\n") == []
+    assert advice("memory: {ram: 1GiB}\nmodels: {b: {cmd: 's ${PORT}'}}\n") == []
+    assert advice("routing: {router: {use: memory}}\nmodels: {b: {cmd: 's ${PORT}'}}\n") == []
 
 
 @pytest.mark.parametrize(

@@ -103,12 +103,6 @@ def test_what_comes_to_the_same_is_unchanged(text: str) -> None:
     assert str(found) == "nothing changed"
 
 
-def test_a_model_that_comes_in_before_others_does_not_touch_them() -> None:
-    text = OLD.replace("models:", "models:\n  AAA: {cmd: 'n ${PORT}'}")
-    found = reloaded(text, loads(OLD, environ={}))
-    assert found == Diff(unchanged=("a", "b"), added=("AAA",))
-
-
 def test_another_first_port_moves_nobody() -> None:
     old = loads(OLD, environ={})
     new = loads(f"{OLD}startPort: 9000\n", previous=old, environ={})
@@ -124,28 +118,27 @@ def test_models_made_by_hand_are_compared_by_what_makes_their_process() -> None:
     assert changed_settings(old, replace(old, metadata={"x": True}, ttl_s=5)) == ("metadata", "ttl")
 
 
-def test_models_come_and_go() -> None:
-    found = reloaded("models: {c: {cmd: 's ${PORT}'}}", loads(OLD, environ={}))
-    assert found == Diff(added=("c",), removed=("a", "b"))
-    assert str(found) == "added c; removed a, b"
+SAME = ("a", "b")
+OTHER_MODEL = "models: {c: {cmd: 's ${PORT}'}}"
 
 
 @pytest.mark.parametrize(
-    ("line", "part"),
+    ("text", "expected"),
     [
-        ("groups: {g: {members: [a]}}", "groups"),
-        ("peers: {p: {proxy: 'http://h', models: [x]}}", "peers"),
-        ("apiKeys: [k]", "apiKeys"),
-        ("hooks: {on_startup: {preload: [a]}}", "preload"),
-        ("routing: {scheduler: {use: fifo}}", "scheduler"),
-        ("logLevel: debug", "settings"),
+        ("groups: {g: {members: [a]}}", Diff(unchanged=SAME, parts=("groups",))),
+        ("peers: {p: {proxy: 'http://h', models: [x]}}", Diff(unchanged=SAME, parts=("peers",))),
+        ("apiKeys: [k]", Diff(unchanged=SAME, parts=("apiKeys",))),
+        ("hooks: {on_startup: {preload: [a]}}", Diff(unchanged=SAME, parts=("preload",))),
+        ("routing: {scheduler: {use: fifo}}", Diff(unchanged=SAME, parts=("scheduler",))),
+        ("logLevel: debug", Diff(unchanged=SAME, parts=("settings",))),
+        ("globalTTL: 5", Diff(hot=SAME, parts=("settings",))),  # for those who inherit it
+        (OLD + "  AAA: {cmd: 'n ${PORT}'}", Diff(unchanged=SAME, added=("AAA",))),  # the first port
+        (OTHER_MODEL, Diff(added=("c",), removed=SAME)),
     ],
 )
-def test_other_parts_are_named(line: str, part: str) -> None:
-    found = reloaded(OLD + line, loads(OLD, environ={}))
-    assert found == Diff(unchanged=("a", "b"), parts=(part,))
+def test_other_parts_and_models_that_come_and_go_are_named(text: str, expected: Diff) -> None:
+    found = reloaded(text if "models:" in text[:9] else OLD + text, loads(OLD, environ={}))
+    assert found == expected
     assert found
-
-
-def test_a_global_default_is_hot_for_those_who_inherit_it() -> None:
-    assert reloaded(OLD + "globalTTL: 5", loads(OLD, environ={})).hot == ("a", "b")
+    if text == OTHER_MODEL:
+        assert str(found) == "added c; removed a, b"

@@ -60,20 +60,10 @@ def test_a_set_may_refer_to_a_later_one_which_then_stands_before_it() -> None:
     assert [each.name for each in found.sets] == ["late", "a", "other"]
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a & b | c", "a & b | c"),
-        ("(a | b) & c", "(a | b) & c"),
-        ("((a))", "a"),
-        ("2 of (a, b & c, +s)", "2 of (a, b & c, +s)"),
-        ("a\n & 3.5_x-y", "a & 3.5_x-y"),
-        ("ä | 模型", "ä | 模型"),
-        ("2 & of", "2 & of"),
-    ],
-)
-def test_expressions(text: str, shown: str) -> None:
-    assert str(parse(text)) == shown
+def test_expressions() -> None:
+    same = ["a & b | c", "(a | b) & c", "2 of (a, b & c, +s)", "ä | 模型", "2 & of"]
+    shown = dict(zip(same, same, strict=True)) | {"((a))": "a", "a\n & 3.5_x-y": "a & 3.5_x-y"}
+    assert {text: str(parse(text)) for text in shown} == shown
 
 
 # --- where it may stand ---------------------------------------------------------------------------
@@ -143,7 +133,6 @@ def test_the_mistakes_of_a_matrix_that_is_not_in_use_are_advice() -> None:
     ("text", "words"),
     [
         ("{}", "matrix.sets: a matrix needs at least one set"),
-        ("{sets: {}}", "matrix.sets: a matrix needs at least one set"),
         ("[a]", "matrix: must be a mapping"),
         ("{sets: [a]}", "matrix.sets: must be a mapping"),
         ("{sets: {s: [a]}}", "matrix.sets.s: must be an expression such as a & b"),

@@ -12,25 +12,12 @@ GIB = 1024**3
 MODEL = "models: {m: {cmd: 's ${PORT}', memory: 1GiB}}\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("18GiB", 18 * GIB),
-        ("1.5 GiB", 3 * GIB // 2),
-        ("512mib", 512 * 1024**2),
-        ("2GB", 2 * 10**9),
-        ("18", None),
-        ("GiB", None),
-        ("-1GiB", None),
-        ("18Gi", None),
-        ("0GiB", 0),
-        ("1048576TiB", 1 << 60),
-        ("1048577TiB", None),
-        (f"{10**400}GiB", None),
-    ],
-)
-def test_sizes(text: str, size: int | None) -> None:
-    assert size_bytes(text) == size
+def test_sizes() -> None:
+    sizes = {"18GiB": 18 * GIB, "1.5 GiB": 3 * GIB // 2, "512mib": 512 * 1024**2, "2GB": 2 * 10**9}
+    sizes |= {"0GiB": 0, "1048576TiB": 1 << 60}
+    wrong = ("18", "GiB", "-1GiB", "18Gi", "1048577TiB", f"{10**400}GiB")
+    sizes |= dict.fromkeys(wrong)
+    assert {text: size_bytes(text) for text in sizes} == sizes
 
 
 def test_capacities_of_a_question() -> None:
@@ -98,38 +85,32 @@ def test_a_size_is_on_the_device_of_its_model(text: str, need: MemoryNeed | None
     assert found.asleep_memory == need
 
 
-@pytest.mark.parametrize(
-    ("text", "residency"),
-    [
-        (MODEL, "memory"),
-        ("models: {m: {cmd: 's ${PORT}', memory: auto}}\n", "memory"),
-        ("models: {m: {cmd: 's ${PORT}', memory: null}}\n", "group"),
-        ("models: {m: {cmd: 's ${PORT}', device: gpu0}}\n", "group"),
-        ("memory: {ram: 4GiB}\nmodels: {m: {cmd: 's ${PORT}'}}\n", "memory"),
-        (MODEL + "groups: {g: {members: [m]}}\n", "group"),
-        (MODEL + "groups: {g: {members: [m]}}\nrouting: {router: {use: memory}}\n", "memory"),
-        (MODEL + "matrix: {sets: {s: m}}\n", "matrix"),
-        (MODEL + "routing: {router: {use: group}}\n", "group"),
-    ],
-)
-def test_memory_decides_where_neither_groups_nor_a_matrix_do(text: str, residency: str) -> None:
-    assert config(text).residency == residency
+def test_memory_decides_where_neither_groups_nor_a_matrix_do() -> None:
+    groups = MODEL + "groups: {g: {members: [m]}}\n"
+    decides = {
+        MODEL: "memory",
+        "memory: {ram: 4GiB}\nmodels: {m: {cmd: 's ${PORT}'}}\n": "memory",
+        MODEL.replace("1GiB", "auto"): "memory",
+        MODEL.replace("1GiB", "null"): "group",
+        MODEL.replace("memory: 1GiB", "device: gpu0"): "group",
+        groups: "group",
+        groups + "routing: {router: {use: memory}}\n": "memory",
+        MODEL + "matrix: {sets: {s: m}}\n": "matrix",
+        MODEL + "routing: {router: {use: group}}\n": "group",
+    }
+    assert {text: config(text).residency for text in decides} == decides
 
 
-def test_memory_that_does_not_decide_is_advised_about() -> None:
-    (found,) = advice(MODEL + "groups: {g: {members: [m]}}\n")
-    assert found == "memory: is not enforced: groups decide - set routing.router.use: memory"
-
-
-@pytest.mark.parametrize(
-    ("text", "key"), [("memory: {gpu1: 1GiB}", "memory"), ("device: gpu1", "device")]
-)
-def test_a_device_that_is_not_listed_is_advised_about(text: str, key: str) -> None:
-    (found,) = advice(f"memory: {{gpu0: 9GiB}}\nmodels: {{m: {{cmd: 's ${{PORT}}', {text}}}}}\n")
-    assert found == (
-        f"models.m.{key}: gpu1 is not among the devices of memory: gpu0 - add gpu1, unless this "
-        "machine has it"
-    )
+def test_what_has_no_effect_is_advised_about() -> None:
+    assert advice(MODEL + "groups: {g: {members: [m]}}\n") == [
+        "memory: is not enforced: groups decide - set routing.router.use: memory"
+    ]
+    for text, key in (("memory: {gpu1: 1GiB}", "memory"), ("device: gpu1", "device")):
+        models = f"models: {{m: {{cmd: 's ${{PORT}}', {text}}}}}\n"
+        assert advice(f"memory: {{gpu0: 9GiB}}\n{models}") == [
+            f"models.m.{key}: gpu1 is not among the devices of memory: gpu0 - add gpu1, unless "
+            "this machine has it"
+        ]
 
 
 @pytest.mark.parametrize(

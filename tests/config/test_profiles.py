@@ -58,7 +58,6 @@ hooks: {on_startup: {profile: away}}
     ("text", "words"),
     [
         ("profiles: {p: }", "profiles.p.pins: pins can not be empty"),
-        ("profiles: {p: {pins: }}", "profiles.p.pins: pins can not be empty"),
         ("profiles: {p: {pins: {}}}", "profiles.p.pins: pins can not be empty"),
         ("profiles: {p: {pins: [a]}}", "profiles.p.pins: must be a mapping (found"),
         ("profiles: {p: 5}", "profiles.p: must be a mapping (found 5)"),

@@ -66,18 +66,15 @@ selectors:
     assert away.retry_status == {502, 503, 504}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{strategy: pin, targets: [small, small]}",
-        "{strategy: warm, targets: [small, large, other]}",
-        "{strategy: spillover, targets: [other]}",
-        "{strategy: spillover, targets: [small, large, remote], settings: {spillover: 4}}",
-        "{strategy: spillover, targets: [other, box/remote, den/shared]}",
-    ],
-)
-def test_what_is_accepted_without_a_word(text: str) -> None:
-    assert not said_of(text)
+def test_what_is_accepted_without_a_word() -> None:
+    for rest in (
+        "pin, targets: [small, small]",
+        "warm, targets: [small, large, other]",
+        "spillover, targets: [other]",
+        "spillover, targets: [small, large, remote], settings: {spillover: 4}",
+        "spillover, targets: [other, box/remote, den/shared]",
+    ):
+        assert not said_of(f"{{strategy: {rest}}}")
 
 
 def said_of(selector: str) -> list[str]:
@@ -109,7 +106,6 @@ FAIL = "strategy: failover, targets: [small], settings:"
         ("strategy: , targets: [small]", "strategy: is missing"),
         ("strategy: best, targets: [small]", "strategy: must be one of pin, w"),
         ("strategy: pin", "targets: targets can not be empty - list"),
-        ("strategy: pin, targets: []", "targets: targets can not be empty"),
         ("strategy: pin, targets: small", "targets: must be a list"),
         ("strategy: pin, targets: [lagre]", 'targets[0]: "lagre" is no model - did you mean'),
         ("strategy: pin, targets: [shared]", 'targets[0]: "shared" is offered by several peers -'),
@@ -140,18 +136,14 @@ def test_mistakes_have_their_places() -> None:
     assert places == [(first, 3), (first + 4, 9)]
 
 
-@pytest.mark.parametrize(
-    ("strategy", "setting", "where"),
-    [
-        ("pin", "spillover: 2", "spillover"),
-        ("pin", "affinity: true", "affinity"),
-        ("warm", "failures: 2", "failures"),
-        ("spillover", "retryStatus: [500]", "retryStatus"),
-    ],
-)
-def test_a_setting_of_another_strategy_is_advised_against(
-    strategy: str, setting: str, where: str
-) -> None:
-    assert said_of(f"{{strategy: {strategy}, targets: [small], settings: {{{setting}}}}}") == [
-        f"selectors.s.settings.{where}: has no effect with strategy: {strategy} - remove it"
-    ]
+def test_a_setting_of_another_strategy_is_advised_against() -> None:
+    for strategy, setting in (
+        ("pin", "spillover: 2"),
+        ("pin", "affinity: true"),
+        ("warm", "failures: 2"),
+        ("spillover", "retryStatus: [500]"),
+    ):
+        where, because = setting.partition(":")[0], f"has no effect with strategy: {strategy}"
+        assert said_of(f"{{strategy: {strategy}, targets: [small], settings: {{{setting}}}}}") == [
+            f"selectors.s.settings.{where}: {because} - remove it"
+        ]

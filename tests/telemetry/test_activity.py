@@ -72,7 +72,6 @@ def test_records_of_an_earlier_run_come_first():
         (Filter(status="200"), [3, 0]),
         (Filter(status="4xx"), [1]),
         (Filter(status="error"), [2, 1]),
-        (Filter(status=""), [3, 2, 1, 0]),
         (Filter(key_name="alice"), [1]),
         (Filter(session="s-1"), [3]),
         (Filter(selector="chat"), [2, 1]),

@@ -66,20 +66,16 @@ def test_query_parameters():
     assert {query: Redactor(["Tenant"]).path("/v1/x", query) for query in shown} == shown
 
 
-@pytest.mark.parametrize(
-    ("body", "shown"),
-    [
+def test_json_fields():
+    deep = {"a": [{"ssn": {"deep": [1, {"ssn": 2}]}, "b": 2}]}
+    for body, shown in (
         ({"ssn": "123", "a": 1}, {"ssn": REDACTED, "a": 1}),
         ({"SSN": 123}, {"SSN": REDACTED}),
-        ({"a": [{"ssn": {"deep": [1, {"ssn": 2}]}, "b": 2}]}, {"a": [{"ssn": REDACTED, "b": 2}]}),
+        (deep, {"a": [{"ssn": REDACTED, "b": 2}]}),
         ({"ssn": 'with "quotes\\" and }'}, {"ssn": REDACTED}),
-        ({"text": "the ssn of"}, {"text": "the ssn of"}),
-        ({"other_ssn": 1}, {"other_ssn": 1}),
-    ],
-)
-def test_json_fields(body, shown):
-    redacted = Redactor(["ssn"]).body(json.dumps(body).encode())
-    assert json.loads(redacted) == shown
+        ({"text": "the ssn of", "other_ssn": 1}, {"text": "the ssn of", "other_ssn": 1}),
+    ):
+        assert json.loads(Redactor(["ssn"]).body(json.dumps(body).encode())) == shown
 
 
 @settings(max_examples=60, deadline=None)

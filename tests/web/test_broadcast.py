@@ -99,11 +99,15 @@ def test_a_log_that_comes_too_fast_is_told_in_parts_and_doubled_for_nobody(world
 
 def test_without_readers_nobody_listens(world) -> None:
     before = repr(world.service.bus)
-    reader = join(world)
-    world.broadcast.leave(reader)
-    world.broadcast.leave(reader)
+    reader, feed = join(world), world.feed()
+    assert world.service.feeds == {feed}
+    for _ in range(2):
+        world.broadcast.leave(reader)
+        feed.close()
+    assert not world.service.feeds
     assert repr(world.service.bus) == before
-    assert "0 readers" in repr(world.service.logs.upstream)
+    for log in (world.service.logs.upstream, world.service.logs.proxy):
+        assert "0 readers" in repr(log)
     world.service.bus.publish(ModelPreloaded("alpha", success=True))
     gevent.idle()
     assert len(world.broadcast._tasks) == 0

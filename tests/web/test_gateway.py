@@ -100,11 +100,9 @@ def test_what_models_answer_goes_past_flask(here, method: str, path: str, served
         ("DELETE", "/props", 405),
         ("GET", "/upstream", 302),
         ("GET", "/v1/nothing", 404),
-        ("POST", "/v1/models", 405),
         ("GET", "/v1/audio/models", 200),
         ("POST", "/v1/audio/models", 405),
         ("GET", "/v1/audio/voices", 200),
-        ("GET", "/v1/audio/voices?model=", 200),
     ],
 )
 def test_the_rest_is_flasks(here, method: str, path: str, status: int) -> None:
@@ -155,7 +153,6 @@ def test_a_body_is_closed_and_its_bytes_are_counted(here, method: str, data: byt
     [
         ("POST", "/v1/messages", {}, True),
         ("POST", "/v1/messages/count_tokens", {}, True),
-        ("POST", "/messages", {}, True),
         ("POST", "/v/messages", {}, True),
         ("GET", "/v1/models", {"anthropic-version": "2023-06-01"}, True),
         ("GET", "/v1/models", {}, False),
