@@ -39,16 +39,19 @@ from llmsnap.models import (
     Voices,
     metrics_page,
 )
+from llmsnap.nodes import NodeMeter, PlacedServer
 from llmsnap.proxy import BodyBudget, ConnectionPool, Dispatcher, new_watch
 from llmsnap.routing import (
     Barrier,
     Driver,
+    Figures,
     Memory,
     ModelView,
     Occupancy,
     Outcome,
     PreloadEnded,
     Recording,
+    Residency,
     ResidencyChanged,
     Scheduler,
     StartSwap,
@@ -182,14 +185,21 @@ class Service:
         self.accepts = False
         """Whether requests are accepted: from the end of ``open`` to the begin of ``close``."""
         self._processes: dict[str, Process] = {}
-        self.meter = MemoryMeter(
-            self.state_dir, self._servers, self._remeasured, lambda: self.driver.has_waiters
-        )
+        self.meter, self.nodes = self._meters()
         self._tasks, self._closed = TaskGroup("service"), False
         self._open_lock, self._reload_lock, self._profile_lock = map(BoundedSemaphore, (1, 1, 1))
 
     def __repr__(self) -> str:
         return f"<Service {self.runtime!r}, {len(self._processes)} processes>"
+
+    def _meters(self) -> tuple[MemoryMeter, NodeMeter]:
+        def is_waiting() -> bool:
+            return self.driver.has_waiters
+
+        return (
+            MemoryMeter(self.state_dir, self._servers, self._remeasured, is_waiting),
+            NodeMeter(self.launchers, self._placed, self._nodes_changed, is_waiting),
+        )
 
     def _log_handler(self, config: Config, style: LogStyle) -> LogHandler:
         handler = LogHandler(
@@ -233,7 +243,7 @@ class Service:
             adopted = self._adopt()
             self._stop_leftovers()
             self.meter.open(config)
-            self.driver.reconfigure(change_of(config, figures=self.meter.use(config)))
+            self.driver.reconfigure(change_of(config, figures=self._figures(config)))
             self._warn_of_open_door()
             self.accepts = True
             self._load_first((*adopted, *config.preload), config)
@@ -282,6 +292,7 @@ class Service:
             self.kill()
         self.driver.close()
         self.meter.close()
+        self.nodes.close()
         self._tasks.close()
         self.launchers.close()
         for part in (self.read_ahead, self.facts, self.checks):
@@ -433,7 +444,7 @@ class Service:
                 config,
                 frozenset(restart),
                 frozenset(changes.hot),
-                self.meter.use(config),
+                self._figures(config),
                 self.checks.unreliable(config.models.values()),
             )
         )
@@ -456,8 +467,20 @@ class Service:
 
     def _remeasured(self, memory: Memory) -> None:
         """Have plans made with newer figures. Never switches."""
-        self.driver.reconfigure(ResidencyChanged(pooled(self.runtime.config, memory)))
+        self._refigure(memory)
+
+    def _nodes_changed(self) -> None:
+        """Have plans made with what launchers have free now. Never switches."""
+        if self.accepts:
+            self._refigure(self.driver.scheduler.residency)
+
+    def _refigure(self, here: Residency) -> None:
+        residency = pooled(self.runtime.config, here, self.nodes.found)
+        self.driver.reconfigure(ResidencyChanged(residency))
         self.bus.publish(MemoryChanged())
+
+    def _figures(self, config: Config) -> Figures:
+        return replace(self.meter.use(config), nodes=self.nodes.use(config))
 
     # --- processes -----------------------------------------------------------------------------
 
@@ -582,6 +605,19 @@ class Service:
             if one.state in RESIDENT
         }
 
+    def _placed(self) -> list[PlacedServer]:
+        """The servers on launchers that run, or are about to."""
+        return [
+            PlacedServer(
+                one.settings.launcher,
+                one.node,
+                one.settings.resources.gpus or 0.0,
+                one.state not in {State.READY, State.ASLEEP},
+            )
+            for one in self._processes.values()
+            if one.state in RESIDENT and one.settings.runs_on.is_remote
+        ]
+
     def _read_devices(self) -> Sequence[DeviceMemory]:
         """The devices now; none where they cannot be read. Blocks for seconds, if drivers hang."""
         return self.meter.read_devices()
@@ -611,6 +647,7 @@ class Service:
             ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id, reason=reason)
         )
         self.meter.poke()
+        self.nodes.poke(self._processes[model_id].settings.launcher)
         self.driver.crashed(model_id, old, trigger)
 
     def _on_faulty_wake(self, model_id: str, *, may_sleep: bool) -> None:

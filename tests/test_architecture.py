@@ -29,7 +29,8 @@ FLOORS = {
     **dict.fromkeys(["launchers", "models"], 3),
     **dict.fromkeys(["routing", "telemetry"], 4),
     "proxy": 5,
-    **dict.fromkeys(["configfile", "keepwarm", "metering", "runtime", "service", "reload"], 6),
+    **dict.fromkeys(["configfile", "keepwarm", "metering", "nodes", "runtime"], 6),
+    **dict.fromkeys(["service", "reload"], 6),
     "web": 7,
     **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__", "_monkey"], 8),
 }
@@ -42,7 +43,7 @@ SAME_FLOOR = {
     "remembered": {"statedir"},
     "limits": {"errors"},
     "options": {"errors"},
-    "service": {"runtime", "configfile", "keepwarm", "metering"},
+    "service": {"runtime", "configfile", "keepwarm", "metering", "nodes"},
     "reload": {"service", "runtime", "configfile"},
     # None: any of them
     **dict.fromkeys(["cli", "commands", "server", "wsgi", "__main__"], None),
@@ -51,7 +52,8 @@ SAME_FLOOR = {
 GEVENT = ["deferred", "sockets", "tasks", "event_loop", "logs", "launchers", "models", "proxy"]
 GEVENT += [f"telemetry.{name}" for name in ("capture_files", "store", "telemetry", "workers")]
 GEVENT += ["routing.barrier", "routing.driver", "remembered", "runtime", "configfile", "keepwarm"]
-GEVENT += ["metering", "service", "reload", "web", "cli", "commands", "server", "wsgi", "_monkey"]
+GEVENT += ["metering", "nodes", "service", "reload", "web", "cli", "commands", "server", "wsgi"]
+GEVENT += ["_monkey"]
 
 # Where a library is named. Longest prefix wins, so gevent.pywsgi is stricter than gevent.
 LIBRARIES = {

@@ -6,8 +6,8 @@ is for servers that other programs run, ``cluster`` runs them as jobs of an engi
 machines; ``registry`` has them by name. All of them pass ``tests/launchers/test_contract.py``.
 """
 
-from llmsnap.launchers.base import ExitStatus, Handle, Launcher, LaunchSpec, Output
-from llmsnap.launchers.cluster import ClusterLauncher, NodeView, cluster_launcher, warm_up
+from llmsnap.launchers.base import ExitStatus, Handle, Launcher, LaunchSpec, NodeView, Output
+from llmsnap.launchers.cluster import ClusterLauncher, cluster_launcher, warm_up
 from llmsnap.launchers.external import ExternalLauncher
 from llmsnap.launchers.local import LocalLauncher, PidFile, reap_adopted
 from llmsnap.launchers.registry import Launchers

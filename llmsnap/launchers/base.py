@@ -80,6 +80,20 @@ def exit_status(code: int) -> ExitStatus:
     return ExitStatus(128 - code, name)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A machine of a launcher: its GPUs, and those that its engine has not given away.
+
+    *labels* are what it offers, None where that is unknown. One that is not *usable* takes no jobs.
+    """
+
+    name: str
+    gpus: float
+    free_gpus: float
+    labels: tuple[str, ...] | None = None
+    is_usable: bool = True
+
+
 class Handle(Protocol):
     """One running server."""
 
@@ -154,6 +168,10 @@ class Launcher(Protocol):
         Called before ``stop_leftovers``, which stops the others. ``start`` returns a kept server.
         """
         del specs
+        return []
+
+    def nodes(self) -> list[NodeView]:
+        """Return the machines that it may use; empty where it cannot tell. Blocks, bounded."""
         return []
 
     def trouble(self) -> str:

@@ -163,6 +163,12 @@ class Process:
         return handle.node if handle else ""
 
     @property
+    def machine(self) -> str:
+        """Its ``node`` as the residency names it, ``LAUNCHER/NODE``; empty where that is."""
+        node = self.node
+        return f"{self.settings.launcher}/{node}" if node else ""
+
+    @property
     def launcher_trouble(self) -> str:
         """Why no server can be started now, as far as its launcher knows. Never switches."""
         return self._launcher().trouble()

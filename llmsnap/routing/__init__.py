@@ -16,7 +16,14 @@ in a request, ``selectors`` chooses where that name has several targets.
 """
 
 from llmsnap.routing.barrier import Barrier
-from llmsnap.routing.budget import Figures, FoundDevice, KnownSizes, budget_of
+from llmsnap.routing.budget import (
+    Figures,
+    FoundDevice,
+    FoundNode,
+    KnownSizes,
+    Nodes,
+    budget_of,
+)
 from llmsnap.routing.driver import Driver, Lease, Ticket
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.matrix import Matrix
@@ -42,6 +49,7 @@ from llmsnap.routing.names import (
 from llmsnap.routing.occupancy import Occupancy
 from llmsnap.routing.preview import memory_document, plan_document, when_document
 from llmsnap.routing.recording import Recording, replay
+from llmsnap.routing.residency import Residency
 from llmsnap.routing.scheduler import Scheduler
 from llmsnap.routing.selectors import Selection, Selectors, Standing, TargetView
 from llmsnap.routing.sentences import said_of_request, said_of_swap
@@ -54,6 +62,7 @@ __all__ = [
     "DurationStats",
     "Figures",
     "FoundDevice",
+    "FoundNode",
     "KnownSizes",
     "Lease",
     "LocalRoute",
@@ -62,11 +71,13 @@ __all__ = [
     "ModelRoute",
     "ModelView",
     "Names",
+    "Nodes",
     "Occupancy",
     "Outcome",
     "PeerRoute",
     "PreloadEnded",
     "Recording",
+    "Residency",
     "ResidencyChanged",
     "Route",
     "Scheduler",

@@ -16,7 +16,7 @@ from llmsnap.config import (
     MemoryNeed,
     ModelConfig,
 )
-from llmsnap.routing.memory import Device, Memory, Need, Share
+from llmsnap.routing.memory import GPU_PARTS, Device, Memory, Need, Share
 from llmsnap.routing.pools import Pool
 
 RAM = "ram"
@@ -38,11 +38,27 @@ class FoundDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundNode:
+    """A machine of a launcher, with its GPUs, of which jobs of others have *others*.
+
+    One that takes no jobs counts as one without GPUs. *labels*: see ``Device``.
+    """
+
+    name: str
+    gpus: float
+    others: float = 0.0
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KnownSizes:
     """Bytes by device, and where the figure is from."""
 
     sizes: Mapping[str, int]
     source: str
+
+
+Nodes = Mapping[str, tuple[FoundNode, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +68,7 @@ class Figures:
     *needs* and *asleep* are what models take, for those that the file says nothing about, *splits*
     in which relation a model's total is divided among devices. *held* is what was measured last
     of the models that run, *sleeping* those of them that slept then. *lacks* is how often loads ran
-    out of memory.
+    out of memory. *nodes* are the machines of launchers, by launcher.
     """
 
     devices: tuple[FoundDevice, ...] = ()
@@ -62,6 +78,7 @@ class Figures:
     held: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     lacks: Mapping[str, int] = field(default_factory=dict)
     sleeping: frozenset[str] = frozenset()
+    nodes: Nodes = field(default_factory=dict)
 
 
 NOTHING = Figures()
@@ -94,21 +111,42 @@ def budget_of(config: Config, figures: Figures = NOTHING) -> Memory:
     )
 
 
-def pools_of(config: Config) -> tuple[Pool, ...]:
-    """Return the launchers on clusters that models use."""
+def pools_of(config: Config, nodes: Nodes) -> tuple[Pool, ...]:
+    """Return the launchers on clusters that models use, with their machines as far as known."""
     groups = [group for group in config.groups.values() if group.id not in _MADE]
     persistent = {name for group in groups if group.persistent for name in group.members}
     needs: dict[str, list[Need]] = {}
     for model in config.models.values():
         if model.runs_on.is_remote:
+            gpus = _parts(model.resources.gpus or 0.0)
             need = Need(
                 model.id,
+                anywhere=gpus,
+                asleep_anywhere=gpus,  # the engine does not know that it sleeps
                 is_pinned=model.pin or model.id in persistent,
                 evict_cost=model.evict_cost,
-                labels=tuple(sorted(f"{k}={v}" for k, v in model.resources.labels.items())),
+                labels=tuple(sorted(model.resources.labels.values())),
             )
             needs.setdefault(model.launcher, []).append(need)
-    return tuple(Pool(name, tuple(each)) for name, each in needs.items())
+    return tuple(
+        Pool(name, tuple(each), tuple(_node(name, node) for node in nodes.get(name, ())))
+        for name, each in needs.items()
+    )
+
+
+def _node(launcher: str, node: FoundNode) -> Device:
+    parts = _parts(node.gpus), _parts(node.others)
+    return Device(
+        f"{launcher}/{node.name}",
+        parts[0],
+        others=parts[1],
+        holders="other jobs" if parts[1] else "",
+        labels=node.labels,
+    )
+
+
+def _parts(gpus: float) -> int:
+    return round(gpus * GPU_PARTS)
 
 
 def _devices(config: Config, figures: Figures) -> list[Device]:

@@ -624,7 +624,8 @@ class Driver:
         else:
             kind = LoadKind.WAKE if process.load_trigger is Trigger.WAKE else LoadKind.START
             steps = _steps(process.load_steps)
-            report = msg.LoadDone(effect.work, effect.target, kind, process.load_s, steps)
+            took_s, found = process.load_s, process.machine
+            report = msg.LoadDone(effect.work, effect.target, kind, took_s, steps, found)
         self._finish_swap(report)
         del self._swaps[effect.work]
 

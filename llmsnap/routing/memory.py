@@ -36,24 +36,36 @@ from llmsnap.routing.residency import (
 from llmsnap.routing.timing import HALF_LIFE_S, UNKNOWN_S
 
 GIB = 1024**3
+GPU_PARTS = 10_000
+"""Parts of a GPU: the smallest share that Ray counts is one."""
 _NOWHERE = "-"
 """No device: what a model takes on any one GPU does not count."""
 
 
+def is_node(device: str) -> bool:
+    """Tell whether a device is a machine of a launcher, which has GPUs rather than bytes."""
+    return "/" in device
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device: bytes it has, keeps free, and other programs use. *holders* names those."""
+    """One device: bytes it has, keeps free, and other programs use. *holders* names those.
+
+    A machine of a launcher, ``LAUNCHER/NODE``, is a device that has parts of GPUs, of which
+    ``GPU_PARTS`` are one GPU. *labels* are what it is known to offer, None where that is unknown.
+    """
 
     name: str
     capacity: int
     reserve: int = 0
     others: int = 0
     holders: str = ""
+    labels: tuple[str, ...] | None = None
 
     @property
     def is_gpu(self) -> bool:
         """Whether models that may run on any GPU may run on it."""
-        return self.name.startswith("gpu")
+        return self.name.startswith("gpu") or is_node(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ from llmsnap.config import (
     ModelConfig,
 )
 from llmsnap.models import State
-from llmsnap.routing.budget import NOTHING, Figures, budget_of, pools_of
+from llmsnap.routing.budget import NOTHING, Figures, Nodes, budget_of, pools_of
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.pools import Pooled
 from llmsnap.routing.residency import (
@@ -287,8 +287,8 @@ class CheckStart:
 class StartSwap:
     """Idle all of *evict* in parallel, then make *target* ready, by the newest definition.
 
-    *device* is the GPU it is placed on, such as ``gpu1``; empty where its command decides. *room*
-    is what it takes and finds by a memory budget.
+    *device* is the GPU it is placed on, such as ``gpu1``; empty where its command, or its launcher,
+    decides. *room* is what it takes and finds by the memory budget of this machine.
     """
 
     work: int
@@ -476,7 +476,8 @@ class LoadDone:
     """The swap's target is ready.
 
     *kind* is what succeeded in the end, *duration_s* how long that part took, of which *steps* are
-    the last parts: a failed wake before a cold start is not counted.
+    the last parts: a failed wake before a cold start is not counted. *device* is the machine that
+    its launcher found, as the residency names it; empty: it is where it was placed.
     """
 
     work: int
@@ -484,6 +485,7 @@ class LoadDone:
     kind: LoadKind
     duration_s: float
     steps: tuple[Step, ...] = ()
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -728,22 +730,22 @@ def change_of(
 def residency_of(config: Config, figures: Figures = NOTHING) -> Residency:
     """Return what decides, by *config*, which models run together."""
     if config.residency == "memory":
-        return pooled(config, budget_of(config, figures))
+        return pooled(config, budget_of(config, figures), figures.nodes)
     if config.residency == "matrix" and config.matrix is not None:
         external = [model.id for model in config.models.values() if model.is_elsewhere]
-        return pooled(config, Matrix(config.matrix, external))
+        return pooled(config, Matrix(config.matrix, external), figures.nodes)
     groups = Groups(
         Group(
             *(group.id, group.members, group.swap, group.exclusive, group.persistent, group.places)
         )
         for group in config.groups.values()
     )
-    return pooled(config, groups)
+    return pooled(config, groups, figures.nodes)
 
 
-def pooled(config: Config, residency: Residency) -> Residency:
+def pooled(config: Config, residency: Residency, nodes: Nodes) -> Residency:
     """Return *residency* with the launchers on clusters of *config*, if there are any."""
-    pools = pools_of(config)
+    pools = pools_of(config, nodes)
     return Pooled(residency, pools) if pools else residency
 
 

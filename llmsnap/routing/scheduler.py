@@ -58,7 +58,9 @@ from llmsnap.routing.messages import (
     WakeMeAt,
 )
 from llmsnap.routing.occupancy import Occupancy, occupancy
+from llmsnap.routing.pools import here_of
 from llmsnap.routing.preview import preview
+from llmsnap.routing.residency import Residency
 from llmsnap.routing.selectors import Standing
 from llmsnap.routing.state import SchedulerState, TimerKind
 from llmsnap.routing.swaps import Reports, SwapPlanner
@@ -666,6 +668,11 @@ class Scheduler:
     def first_number(self) -> int:
         """The number the next swap gets, if nothing else is numbered before."""
         return self._state.last_number + 1
+
+    @property
+    def residency(self) -> Residency:
+        """The residency in force, without what concerns launchers on clusters."""
+        return here_of(self._state.residency)
 
     # --- what people see -------------------------------------------------------------------
 

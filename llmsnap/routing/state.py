@@ -487,6 +487,7 @@ class SchedulerState:
         self.move(target, State.READY)
         target.loaded_by = swap.work
         target.retries = 0
+        target.device = event.device or target.device
         self.end_loads(target, Outcome.OK)
         self.end_preload(target, Outcome.OK)
         waiting = list(target.waiters.values())[: self.free_slots(target)]

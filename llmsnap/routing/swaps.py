@@ -8,11 +8,13 @@ driver evicts them and loads the target. A model with requests in flight is neve
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from llmsnap.errors import ModelDoesNotFit, in_full
 from llmsnap.models import State
 from llmsnap.routing import explain
 from llmsnap.routing.entries import LEAVING, ModelState, Phase, Swap
+from llmsnap.routing.memory import is_node
 from llmsnap.routing.messages import (
     AbortLoad,
     CheckFailed,
@@ -240,9 +242,10 @@ class SwapPlanner:
             return False
         state = self._state
         state.begin_eviction(swap)
+        start = StartSwap(swap.work, target.model_id, swap.kind, swap.evicted)
         plan = swap.planned.plan
-        room = plan.room.by_device if plan.room is not None else ()
-        start = StartSwap(swap.work, target.model_id, swap.kind, swap.evicted, _device(plan), room)
+        if plan.room is not None and not any(map(is_node, plan.room.names)):
+            start = replace(start, device=plan.room.device, room=plan.room.by_device)
         state.effects.append(start)
         if not swap.victims:
             state.begin_load(swap)

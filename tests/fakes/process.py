@@ -14,6 +14,7 @@ class FakeProcess:
         self.state = State.STOPPED
         self.handle_id = None
         self.local_pid: int | None = None
+        self.machine = ""
         self.load_trigger = Trigger.START
         self.load_s = 0.25
         self.load_steps: tuple[tuple[str, float], ...] = ()

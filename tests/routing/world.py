@@ -150,6 +150,7 @@ class World:
         self.wake_at: float | None = None
         self.on_swap: Callable[[msg.StartSwap], None] | None = None
         self.finds_machine: Callable[[str], bool] = lambda _: True
+        self.device_of: Callable[[str], str] = lambda _: ""
         self._swaps: dict[int, Swap] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count(1)
@@ -586,7 +587,9 @@ class World:
         model.state = State.READY
         model.unreported = False
         model.loaded_by = swap.start.work
-        self._end(swap, msg.LoadDone(swap.start.work, model.model_id, kind, took_s))
+        device = self.device_of(model.model_id)
+        done = msg.LoadDone(swap.start.work, model.model_id, kind, took_s, device=device)
+        self._end(swap, done)
 
     def _abort(self, swap: Swap) -> None:
         assert not swap.aborted, "aborted twice"

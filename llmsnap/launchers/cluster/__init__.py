@@ -11,7 +11,7 @@ adopts and discards jobs, ``job`` is the handle of one, ``entrypoint`` makes its
 from collections.abc import Callable
 
 from llmsnap.config import LauncherConfig
-from llmsnap.launchers.cluster.engine import Engine, NodeView
+from llmsnap.launchers.cluster.engine import Engine
 from llmsnap.launchers.cluster.identity import Owner
 from llmsnap.launchers.cluster.launcher import ClusterLauncher
 from llmsnap.launchers.cluster.ray import RayEngine
@@ -32,4 +32,4 @@ def cluster_launcher(settings: LauncherConfig, state: StateDir) -> ClusterLaunch
     return ClusterLauncher(settings, ENGINES[settings.type](settings, owner), owner)
 
 
-__all__ = ["ENGINES", "ClusterLauncher", "NodeView", "cluster_launcher", "warm_up"]
+__all__ = ["ENGINES", "ClusterLauncher", "cluster_launcher", "warm_up"]

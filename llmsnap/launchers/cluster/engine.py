@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from llmsnap.config import Resources
+from llmsnap.launchers.base import NodeView
 
 
 class JobPhase(StrEnum):
@@ -64,15 +65,6 @@ class JobView:
     was_evicted: bool = False
     is_lost: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class NodeView:
-    """A machine of the cluster: its GPUs, and those that the engine has not given away."""
-
-    name: str
-    gpus: float
-    free_gpus: float
 
 
 class Engine(Protocol):

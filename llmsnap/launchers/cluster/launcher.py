@@ -13,8 +13,8 @@ from gevent.event import Event
 from llmsnap.config import LauncherConfig, split_command
 from llmsnap.errors import CommandProblem, EngineDown, NoCapacity, Rejected, StartFailed
 from llmsnap.http import redact_output
-from llmsnap.launchers.base import Launcher, LaunchSpec, Output
-from llmsnap.launchers.cluster.engine import Engine, JobPhase, JobRequest, JobView, NodeView
+from llmsnap.launchers.base import Launcher, LaunchSpec, NodeView, Output
+from llmsnap.launchers.cluster.engine import Engine, JobPhase, JobRequest, JobView
 from llmsnap.launchers.cluster.entrypoint import COMMAND, environment
 from llmsnap.launchers.cluster.identity import Owner
 from llmsnap.launchers.cluster.job import RUN, ClusterJob, metadata_of
@@ -216,7 +216,7 @@ class ClusterLauncher(Launcher):
         return NoCapacity(what, retry_after_s=RETRY_S, detail=detail)
 
     def nodes(self) -> list[NodeView]:
-        """Return the machines as the engine describes them; empty when it does not. Blocks."""
+        """See Launcher.nodes."""
         try:
             return self._engine.nodes()
         except StartFailed as error:

@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from llmsnap.config import LauncherConfig
 from llmsnap.errors import EngineDown, Rejected
-from llmsnap.launchers.cluster.engine import JobPhase, JobRequest, JobView, NodeView
+from llmsnap.launchers.base import NodeView
+from llmsnap.launchers.cluster.engine import JobPhase, JobRequest, JobView
 from llmsnap.launchers.cluster.rest import Answer, RestClient
 
 JOBS = "/api/jobs/"

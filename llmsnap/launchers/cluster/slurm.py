@@ -22,7 +22,8 @@ from gevent.threadpool import ThreadPool
 
 from llmsnap.config import LauncherConfig, Resources
 from llmsnap.errors import EngineDown, Rejected
-from llmsnap.launchers.cluster.engine import JobPhase, JobRequest, JobView, NodeView
+from llmsnap.launchers.base import NodeView
+from llmsnap.launchers.cluster.engine import JobPhase, JobRequest, JobView
 from llmsnap.launchers.cluster.identity import Owner
 from llmsnap.launchers.cluster.job_output import OutputReceiver, follow
 from llmsnap.launchers.cluster.rest import Answer, RestClient
@@ -328,7 +329,11 @@ def node_of(entry: dict[str, Any]) -> NodeView:
     states |= {str(each).lower() for each in entry.get("state_flags") or []}
     total, used = _gpus(entry.get("gres")), _gpus(entry.get("gres_used"))
     is_usable = bool(states & {"idle", "mixed", "allocated"}) and "drain" not in states
-    return NodeView(str(entry.get("name")), total, total - used if is_usable else 0.0)
+    free = total - used if is_usable else 0.0
+    features = entry.get("active_features")
+    names = features if isinstance(features, list) else str(features or "").split(",")
+    labels = tuple(str(name) for name in names if name)
+    return NodeView(str(entry.get("name")), total, free, labels, is_usable)
 
 
 def error_number(answer: Answer) -> int:
