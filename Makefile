@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 BENCH ?= run
 KILLS ?= 200
 RAY := 2.60.0
-SLURM := slurmctld slurmd slurmrestd slurm-client slurm-wlm-jwt-plugin munge
+CLUSTER_PACKAGES := slurmctld slurmd slurmrestd slurm-client slurm-wlm-jwt-plugin munge redis-server
 # The others name their servers; `make e2e` runs them.
 BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_client_matrix.py %/test_kills.py %/test_gunicorn.py %/test_bench.py %/test_api_streams.py %/test_cluster.py,$(wildcard tests/e2e/test_*.py))
 
@@ -37,6 +37,7 @@ ENVIRONMENT = $(PYTHON) scripts/environment.py
 UV := 0.13.9
 COMPILE_VERSIONS := uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate \
 	--no-emit-index-url --custom-compile-command "make constraints"
+ON_CLUSTERS = LLMSNAP_RAY=build/ray LLMSNAP_SLURM=1 $(BIN)/python -m pytest -q --durations=10
 say = @printf '\n== %s\n' "$(1)"
 
 .PHONY: help python run demo dev test lint types unit minimum newest e2e e2e-cluster compiled e2e-gunicorn kills bench coverage mutants \
@@ -111,13 +112,20 @@ e2e-gunicorn: dev  ## the same behind gunicorn, as far as a test does not name a
 	$(call say,end-to-end tests behind gunicorn)
 	@LLMSNAP_TEST_SERVER=gunicorn $(BIN)/python scripts/side_by_side.py e2e $(BEHIND_GUNICORN) $(PYTEST_ARGS)
 
-e2e-cluster: dev  ## real clusters of Ray and Slurm: placing, swaps, and what is left when parts of it are killed (Linux, root)
+e2e-cluster: python  ## real clusters of Ray and Slurm: placing, swaps, and what is lost when parts are killed (Linux, root)
+	@for program in slurmctld slurmd slurmrestd scontrol munged redis-server; do PATH=$$PATH:/usr/sbin \
+		command -v $$program >/dev/null || { echo "first: apt install $(CLUSTER_PACKAGES)"; exit 1; }; done
+	@test "$$(id -u)" = 0 || { echo "as root: each node has a PID namespace"; exit 1; }
+	@$(MAKE) --no-print-directory dev
 	@$(ENVIRONMENT) demo?
 	@test -x build/ray/bin/ray || { $(PYTHON) -m venv build/ray && build/ray/bin/pip install -q "ray[default]==$(RAY)"; }
-	$(call say,tests on a real cluster)
-	@test -x /usr/sbin/slurmctld || { echo "first: apt install $(SLURM)"; exit 1; }
-	LLMSNAP_RAY=build/ray LLMSNAP_SLURM=1 $(BIN)/python -m pytest -q -k "ray or slurm" --durations=10 $(PYTEST_ARGS) tests/launchers/test_contract.py
-	LLMSNAP_RAY=build/ray LLMSNAP_SLURM=1 $(BIN)/python -m pytest -q -m e2e --durations=10 $(PYTEST_ARGS) tests/e2e/test_cluster.py
+	$(call say,the contract of launchers: local and fake ones)
+	@$(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/launchers/test_contract.py
+	$(call say,the contract of launchers: real clusters)
+	@$(ON_CLUSTERS) -k "ray or slurm" $(PYTEST_ARGS) tests/launchers/test_contract.py
+	$(call say,llmsnap with real clusters)
+	@$(ON_CLUSTERS) -m e2e $(PYTEST_ARGS) tests/e2e/test_cluster.py
+	$(call say,all tests on clusters passed)
 
 kills: dev  ## kill llmsnap 200 times at random moments (KILLS=N) and look for what is left
 	LLMSNAP_KILLS=$(KILLS) $(BIN)/python -m pytest -q -m e2e -k nothing_outlives $(PYTEST_ARGS) tests/e2e/test_kills.py

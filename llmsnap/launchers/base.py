@@ -127,6 +127,13 @@ class Handle(Protocol):
         On another machine: ask its engine for that, which takes the time of a ``stop``.
         """
 
+    def wait_exit(self, limit_s: float) -> None:
+        """Wait for its exit, after a connection to it has failed: it may have ended. Blocks.
+
+        *limit_s* is for a server that still listens; a launcher that learns of an exit late takes
+        longer where nothing listens any more.
+        """
+
     def allow(self, grace_s: float) -> None:
         """Change the time between SIGTERM and SIGKILL, should llmsnap be killed. Never switches."""
 

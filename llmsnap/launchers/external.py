@@ -84,6 +84,10 @@ class ExternalServer:
         """End the use of the server, which goes on running. Never switches greenlets."""
         self._end("no longer used")
 
+    def wait_exit(self, limit_s: float) -> None:
+        """See Handle.wait_exit."""
+        self.exited.wait(limit_s)
+
     def allow(self, grace_s: float) -> None:
         """See Handle.allow: nothing is stopped."""
 

@@ -291,11 +291,12 @@ class Process:
         """Return how the server that answered at *address* ended; None when it still runs.
 
         *address* is the very object that ``address`` returned, which identifies one run of the
-        server. A server closes its sockets before it exits: blocks up to *limit_s* for its exit.
+        server. A server closes its sockets before it exits: blocks up to *limit_s* for its exit,
+        and longer if it ran on another machine (see Handle.wait_exit).
         """
         handle = self._handle
         if handle is not None and self._address is address:
-            handle.exited.wait(limit_s)
+            handle.wait_exit(limit_s)
             self._note_exit()
         if self._address is address:
             return None

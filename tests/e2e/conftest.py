@@ -5,11 +5,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
 
 from tests.e2e.harness import DEFAULT_DOOR, SIM, Running, children_with
+from tests.e2e.losses import losses, table
 from tests.fakes.ports import free_ports
 
 TWO_MODELS = """\
@@ -26,6 +28,13 @@ models:
 
 
 GONE_S = 5.0
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if losses:
+        terminalreporter.section("what was lost")
+        for line in table():
+            terminalreporter.write_line(line)
 
 
 def running_models(ports: list[int]) -> list[int]:

@@ -1,5 +1,6 @@
 """llmsnap with models on a cluster: Ray and Slurm, played, or real with LLMSNAP_RAY and _SLURM."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,13 +14,15 @@ from typing import Any
 import gevent
 import psutil
 import pytest
+import requests
 
 from tests.e2e.harness import ROOT, Running, is_alive
+from tests.e2e.losses import Loss, losses
 from tests.fakes.ports import free_ports
+from tests.launchers import real_ray, real_slurm
 from tests.launchers.fake_ray import FakeRay
 from tests.launchers.fake_slurm import FakeSlurm
-from tests.launchers.real_ray import RealRay, kill, ray_cluster
-from tests.launchers.real_slurm import RealSlurm, slurm_cluster
+from tests.launchers.real_slurm import RealSlurm, kill
 
 pytestmark = pytest.mark.e2e(limit_s=120)
 SIM = f"{sys.executable} -m llmsnap.simulator --host ${{HOST}} --port ${{PORT}} --echo-requests"
@@ -34,11 +37,39 @@ models:
   here: {{cmd: "${{far}} --model here"}}
 groups: {{pair: {{members: [a, b]}}}}
 """
+ON_NODES = """\
+startPort: PORT0
+launchers:
+  farm: {{LAUNCHER, placementTimeout: 20, MORE}}
+macros: {{far: SIM}}
+models:
+  free: {{cmd: "${{far}} --model free", launcher: farm, resources: {{gpus: 1}}, unloadTimeout: 2}}
+  z1:
+    cmd: "${{far}} --model z1"
+    launcher: farm
+    resources: {{gpus: 1, labels: {{zone: z1}}}}
+  z2:
+    cmd: "${{far}} --model z2"
+    launcher: farm
+    resources: {{gpus: 1, labels: {{zone: z2}}}}
+  late: {{cmd: "${{far}} --model late", launcher: farm, resources: {{gpus: 1}}}}
+  here: {{cmd: "${{far}} --model here"}}
+"""
 GONE_S = 10.0
-CLUSTERS = {"ray": ray_cluster, "slurm": slurm_cluster}
+JOBS_GONE_S = 60.0
+"""Until an engine counts the jobs of a machine that is lost as ended."""
+SERVED_LIMIT_S = 90.0
+STREAM_TOKENS = 100
+CLUSTERS = {"ray": real_ray.ray_cluster, "slurm": real_slurm.slurm_cluster}
 really = pytest.mark.usefixtures("real")
-on_ray = pytest.mark.parametrize("cluster", ["ray"], indirect=True)
 on_slurm = pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def booted() -> None:
+    """Real clusters, if they are wanted, start outside the time limit of a test."""
+    real_ray.boot()
+    real_slurm.boot()
 
 
 @pytest.fixture
@@ -51,22 +82,48 @@ def real(cluster: Any) -> None:
 def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
     cluster = CLUSTERS[request.param]()
     yield cluster
-    deadline = time.monotonic() + GONE_S
-    while servers() and time.monotonic() < deadline:
-        gevent.sleep(0.1)
-    left = servers()
-    cluster.close()
-    assert not left, "a server outlived its llmsnap"
+    try:
+        wait_until(lambda: not processes())
+    finally:
+        cluster.close()
+
+
+def wait_until(fact: Callable[[], Any], limit_s: float = GONE_S) -> None:
+    with gevent.Timeout(limit_s, RuntimeError(f"not so within {limit_s:g} s: {processes()}")):
+        while not fact():
+            gevent.sleep(0.1)
+
+
+def processes() -> dict[int, list[str]]:
+    """All processes of jobs of this test on the cluster, with their command lines."""
+    found = {}
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if is_server(words) or (words and is_in_job(process.pid)):
+            found[process.pid] = words
+    return found
+
+
+def is_server(words: list[str]) -> bool:
+    return words[:1] == [sys.executable] and {"llmsnap.simulator", "0.0.0.0"} <= set(words)
+
+
+def is_in_job(pid: int) -> bool:
+    """Whether it has the variables of a job: a runner, or what the engine puts before it."""
+    with contextlib.suppress(OSError):
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        return b"LLMSNAP_RUN=" in environ and f'"{sys.executable}"'.encode() in environ
+    return False
 
 
 def servers() -> list[int]:
     """The processes of models on the cluster."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "llmsnap.simulator" in words and "0.0.0.0" in words and is_alive(process.pid):
-            found.append(process.pid)
-    return found
+    return [pid for pid, words in processes().items() if is_server(words)]
+
+
+def pid_of(model: str) -> int:
+    (pid,) = [pid for pid, words in processes().items() if is_server(words) and model in words]
+    return pid
 
 
 @pytest.fixture
@@ -74,8 +131,8 @@ def run(cluster: Any, start: Callable[..., Running]) -> Callable[..., Running]:
     port = free_ports(10)
     settings = launcher(cluster, port + 9)
 
-    def started(more: str = "", *options: str) -> Running:
-        text = MODELS.replace("LAUNCHER", settings).replace("MORE", more).replace("SIM", SIM_TEXT)
+    def started(more: str = "", *options: str, models: str = MODELS) -> Running:
+        text = models.replace("LAUNCHER", settings).replace("MORE", more).replace("SIM", SIM_TEXT)
         return start(text.replace("PORT0", str(port)), *options)
 
     return started
@@ -130,27 +187,6 @@ def test_a_swap_on_the_cluster_leaves_this_machine_alone(run: Callable[..., Runn
     assert server.running() == {"a": "ready", "here": "ready"}
 
 
-@really
-def test_a_server_that_dies_is_started_again(run: Callable[..., Running]) -> None:
-    server = run()
-    assert server.chat("a").status_code == 200
-    (pid,) = servers()
-    os.kill(pid, signal.SIGKILL)
-    server.wait_for(lambda: not entry(server, "a"))
-    assert server.chat("a").status_code == 200
-    assert servers() != [pid]
-
-
-@really
-def test_a_runner_that_dies_takes_its_server_along(run: Callable[..., Running]) -> None:
-    server = run()
-    assert server.chat("a").status_code == 200
-    (pid,) = servers()
-    os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
-    server.wait_for(lambda: not entry(server, "a"))
-    assert not is_alive(pid)
-
-
 def test_an_llmsnap_that_is_killed_finds_its_server_again(
     run: Callable[..., Running], tmp_path: Path
 ) -> None:
@@ -181,60 +217,135 @@ def test_servers_stay_when_llmsnap_ends_if_the_settings_say_so(
     assert servers() == pids
 
 
-@really
-@on_ray
-def test_a_lost_node_costs_the_requests_on_it_and_no_other(
-    run: Callable[..., Running], cluster: RealRay
-) -> None:
-    ray = cluster
-    server = run()
-    assert server.chat("a").status_code == 200
-    host = entry(server, "a")["node"]
-    node = next(each for each in ray.nodes if each.host == host)
-    ray.lose(node)
-    server.wait_for(lambda: not entry(server, "a"))
-    assert server.chat("a").status_code == 200
-    assert entry(server, "a")["node"] != host
-    server.stop()
-    ray.restore(node)
+class Streams:
+    """Two long answers of one model, each read in a greenlet."""
+
+    def __init__(self, server: Running, model: str) -> None:
+        self.ends: list[bytes] = []
+        """The last line of each."""
+        self._begun = 0
+        self._greenlets = [gevent.Greenlet(self._read, server, model) for _ in range(2)]
+        for each in self._greenlets:
+            each.start()
+        server.wait_for(lambda: self._begun == len(self._greenlets))
+
+    def _read(self, server: Running, model: str) -> None:
+        end = b""
+        with contextlib.suppress(requests.RequestException):
+            answer = server.chat(model, stream=True, sim_tokens=STREAM_TOKENS, sim_tps=10)
+            for line in filter(None, answer.iter_lines()):
+                self._begun += not end
+                end = line
+        self.ends.append(end)
+
+    def lost(self) -> int:
+        """Wait for all ends, and return how many answers are not whole."""
+        gevent.joinall(self._greenlets)
+        return sum(end != b"data: [DONE]" for end in self.ends)
+
+
+class Scene:
+    """Models on both machines of a cluster and on this one, all with requests in flight.
+
+    Each method named after a part of it kills that part, and mends what llmsnap cannot.
+    """
+
+    def __init__(self, run: Callable[..., Running], cluster: Any, folder: Path) -> None:
+        self.cluster = cluster
+        self.is_node_killed = False
+        self._start = lambda: run("", "--state-dir", str(folder), models=ON_NODES)
+        self.server = self._start()
+        for model in ("free", "z1", "z2", "here"):
+            self.answers(model)
+        self.node, self.pid = entry(self.server, "free")["node"], pid_of("free")
+        zones = {model: entry(self.server, model)["node"] for model in ("z1", "z2")}
+        (self.far,) = [model for model, node in zones.items() if node != self.node]
+        self.on_it = Streams(self.server, "free")
+        self.others = [Streams(self.server, self.far), Streams(self.server, "here")]
+
+    def answers(self, model: str) -> None:
+        answer = self.server.chat(model)
+        assert answer.status_code == 200, answer.text + self.server.output
+
+    def kill_server(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        wait_until(lambda: not is_alive(self.pid))
+
+    def kill_runner(self) -> None:
+        os.kill(psutil.Process(self.pid).ppid(), signal.SIGKILL)
+        wait_until(lambda: not is_alive(self.pid))
+
+    def kill_node(self) -> None:
+        self.is_node_killed = True
+        self.cluster.kill_node(self.node)
+        wait_until(lambda: not is_alive(self.pid))
+
+    def kill_head(self) -> None:
+        self.cluster.kill_head()
+        self.server.wait_for(lambda: entry(self.server, "free")["engine"])
+        self.answers("free")  # requests do not need the engine
+        self.cluster.restore_head()
+        self.server.wait_for(lambda: not entry(self.server, "free")["engine"])
+        self.answers("late")
+
+    def kill_llmsnap(self) -> None:
+        self.server.process.send_signal(signal.SIGKILL)
+        self.server.process.wait()
+        self.server = self._start()
+
+    def until_served(self) -> int:
+        """Ask for the model until it answers, and return how often it did not."""
+        refused = 0
+        with gevent.Timeout(SERVED_LIMIT_S, RuntimeError(self.server.output)):
+            while (answer := self.server.chat("free")).status_code != 200:
+                print(answer.status_code, answer.text)
+                refused += 1
+                self.answers(self.far)
+                self.answers("here")
+        return refused
+
+    def mend(self) -> None:
+        """Start the machine again that was killed."""
+        if self.is_node_killed:
+            self.is_node_killed = False
+            self.cluster.restore_node(self.node)
+
+    def stop(self) -> tuple[int, int]:
+        """Stop llmsnap, and return how many processes and jobs of it are left."""
+        self.server.stop()
+        wait_until(lambda: not processes())
+        self.mend()
+        wait_until(lambda: not self.cluster.active_jobs(), JOBS_GONE_S)
+        return len(processes()), len(self.cluster.active_jobs())
+
+
+HEADS = {"ray": "head, with Redis, and restarted", "slurm": "controller, and restarted"}
+IN_FLIGHT = {"server": 2, "runner": 2, "node": 2, "head": 0, "llmsnap": 6}
+"""The requests that are lost with each part: those that it has."""
 
 
 @really
-@on_ray
-def test_a_head_that_dies_costs_nothing_but_starts(
-    run: Callable[..., Running], cluster: RealRay
+@pytest.mark.e2e(limit_s=300)
+@pytest.mark.parametrize("part", IN_FLIGHT)
+def test_a_part_that_is_killed_costs_the_requests_in_flight_on_it_and_no_other(
+    run: Callable[..., Running], cluster: Any, request: Any, tmp_path: Path, part: str
 ) -> None:
-    ray = cluster
-    if ray.redis is None:
-        pytest.skip("needs redis-server")
-    server = run("lostAfter: 120")
-    assert server.chat("a").status_code == 200
-    (pid,) = servers()
-    ray.lose(ray.head)
-    server.wait_for(lambda: entry(server, "a")["engine"])
-    assert server.chat("a").status_code == 200, "requests do not need the engine"
-    ray.head = ray.start_head()
-    server.wait_for(lambda: not entry(server, "a")["engine"])
-    assert server.chat("b").status_code == 200, "and it is stopped for another one"
-    assert not is_alive(pid)
-
-
-@really
-@on_slurm
-def test_a_controller_that_is_killed_costs_nothing_but_starts(
-    run: Callable[..., Running], cluster: RealSlurm
-) -> None:
-    server = run("lostAfter: 120")
-    assert server.chat("a").status_code == 200
-    (pid,) = servers()
-    cluster.wait_saved()
-    kill(cluster.controller)
-    server.wait_for(lambda: entry(server, "a")["engine"])
-    assert server.chat("a").status_code == 200, "requests do not need the engine"
-    cluster.controller = cluster.start_controller()
-    cluster.wait_for(lambda: cluster.call("ping"))
-    assert server.chat("b").status_code == 200, "and it is stopped for another one"
-    assert not is_alive(pid)
+    scene = Scene(run, cluster, tmp_path / "state")
+    request.addfinalizer(scene.mend)
+    began = time.monotonic()
+    getattr(scene, f"kill_{part}")()
+    refused = scene.until_served()
+    served_s = time.monotonic() - began
+    lost, others_lost = scene.on_it.lost(), sum(each.lost() for each in scene.others)
+    assert others_lost == 0 or part == "llmsnap", [each.ends for each in scene.others]
+    assert lost + others_lost == IN_FLIGHT[part]
+    assert scene.server.running().get("free") == "ready", scene.server.output
+    assert (pid_of("free") == scene.pid) is (part in ("head", "llmsnap"))
+    left = scene.stop()
+    assert left == (0, 0)
+    engine = "slurm" if isinstance(cluster, RealSlurm) else "ray"
+    killed = HEADS[engine] if part == "head" else part
+    losses.append(Loss(engine, killed, lost, others_lost, refused, *left, served_s))
 
 
 @really

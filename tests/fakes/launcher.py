@@ -41,6 +41,9 @@ class FakeHandle:
     def kill(self) -> None:
         self.exit(137)
 
+    def wait_exit(self, limit_s: float) -> None:
+        self.exited.wait(limit_s)
+
     def allow(self, grace_s: float) -> None:
         self.grace_s = grace_s
 

@@ -52,6 +52,9 @@ class Job:
     def kill(self) -> None:
         self._end(ExitStatus(137, "SIGKILL"))
 
+    def wait_exit(self, limit_s: float) -> None:
+        self.exited.wait(limit_s)
+
     def allow(self, grace_s: float) -> None:
         pass
 

@@ -27,7 +27,9 @@ from tests.launchers.fake_ray import FakeRay
 VARIABLE = "LLMSNAP_RAY"
 HEAD = "127.0.0.10"
 GCS_PORT, DASHBOARD_PORT, REDIS_PORT = 26379, 28265, 26380
-UP_LIMIT_S = 60
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Runs what ends with this process, however that ends."""
+UP_LIMIT_S = 120
 
 
 @dataclass
@@ -46,8 +48,7 @@ class RealRay:
         self.url = f"http://{HEAD}:{DASHBOARD_PORT}"
         self.folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # its paths must be short
         self.redis = self._start_redis()
-        self.head = self.start_head()
-        self.wait_for(lambda: self.call("/api/version"))
+        self.head = self._start_head()
         self.nodes = [self._start_node(number) for number in (1, 2)]
 
     def _start_redis(self) -> Any:
@@ -57,22 +58,35 @@ class RealRay:
             return None
         options = ["--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", ""]
         with (self.folder / "redis.log").open("w") as log:
-            return subprocess.Popen([program, *options], stdout=log, cwd=self.folder)
+            return subprocess.Popen([*WITH_US, program, *options], stdout=log, cwd=self.folder)
 
-    def start_head(self) -> RayNode:
+    def _start_head(self) -> RayNode:
         env = {"RAY_REDIS_ADDRESS": f"127.0.0.1:{REDIS_PORT}"} if self.redis else {}
         options = [
             *("--head", f"--port={GCS_PORT}", f"--dashboard-host={HEAD}"),
             *(f"--dashboard-port={DASHBOARD_PORT}", "--include-dashboard=true", "--num-gpus=0"),
             f"--temp-dir={self.folder}",
         ]
-        return self._start(HEAD, 0, options, env)
+        return self._started(HEAD, 0, options, env, lambda: self.call("/api/version"))
 
     def _start_node(self, number: int) -> RayNode:
         host = f"127.0.0.{10 + number}"
         options = [f"--address={HEAD}:{GCS_PORT}", "--num-gpus=2", f"--labels=zone=z{number}"]
-        node = self._start(host, number, options, {})
-        self.wait_for(lambda: host in str(self.nodes_known()))  # one after another
+        # One after another: two that start at once may run into their limits.
+        return self._started(host, number, options, {}, lambda: host in str(self._nodes_known()))
+
+    def _started(
+        self, host: str, number: int, options: list[str], env: dict[str, str], is_up: Any
+    ) -> RayNode:
+        """Start a node; again where it gave up, as its parts do on a busy machine."""
+        deadline = time.monotonic() + UP_LIMIT_S
+        node = self._start(host, number, options, env)
+        while not is_up():
+            if node.process.poll() is not None:
+                node = self._start(host, number, options, env)
+            if time.monotonic() >= deadline:
+                raise AssertionError((self.folder / f"{host}.log").read_text()[-2000:])
+            gevent.sleep(0.1)
         return node
 
     def _start(self, host: str, number: int, options: list[str], env: dict[str, str]) -> RayNode:
@@ -87,8 +101,9 @@ class RealRay:
             "RAY_AUTH_TOKEN": self.token,
             "AUTOSCALER_METRIC_PORT": "24217",
             "DASHBOARD_METRIC_PORT": "24227",
+            "PATH": f"{self._ray.parent.absolute()}:{os.environ['PATH']}",  # as if activated
         }
-        namespace = ["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
+        namespace = [*WITH_US, "unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
         command = [*namespace, str(self._ray), "start", f"--node-ip-address={host}", "--block"]
         with (self.folder / f"{host}.log").open("a") as log:
             process = subprocess.Popen(
@@ -107,29 +122,34 @@ class RealRay:
             return reply.json() if reply.ok else None
         return None
 
-    def nodes_known(self) -> Any:
+    def _nodes_known(self) -> Any:
         found = self.call("/api/cluster_status") or {}
         with contextlib.suppress(KeyError, TypeError):
             return found["data"]["clusterStatus"]["loadMetricsReport"]["usageByNode"]
         return None
 
-    def wait_for(self, fact: Any) -> None:
-        deadline = time.monotonic() + UP_LIMIT_S
-        while not fact():
-            assert time.monotonic() < deadline, f"Ray did not come up: {self.folder}"
-            gevent.sleep(0.1)
-
     def job_statuses(self) -> list[str]:
         return sorted(job["status"] for job in self.call("/api/jobs/") or [])
 
-    def lose(self, node: RayNode) -> None:
-        """Kill all that runs on *node*."""
-        kill(node.process)
+    def kill_node(self, name: str) -> None:
+        """Kill all that runs on the machine *name*."""
+        kill(next(node.process for node in self.nodes if node.host == name))
 
-    def restore(self, node: RayNode) -> None:
-        self.nodes[self.nodes.index(node)] = self._start_node(
-            int(node.host.rpartition(".")[2]) - 10
-        )
+    def restore_node(self, name: str) -> None:
+        deadline = time.monotonic() + UP_LIMIT_S
+        while name in str(self._nodes_known()) and time.monotonic() < deadline:
+            gevent.sleep(0.1)  # until the head has noticed: a node of that address would be known
+        at = [node.host for node in self.nodes].index(name)
+        self.nodes[at] = self._start_node(at + 1)
+
+    def kill_head(self) -> None:
+        kill(self.head.process)
+
+    def restore_head(self) -> None:
+        self.head = self._start_head()
+
+    def active_jobs(self) -> list[str]:
+        return [job for job in self.job_statuses() if job in ("PENDING", "RUNNING")]
 
     def close(self) -> None:
         """Leave the cluster to the next test."""
@@ -158,6 +178,12 @@ def _real() -> RealRay:
 
 def is_real() -> bool:
     return VARIABLE in os.environ
+
+
+def boot() -> None:
+    """Start the real cluster, if it is wanted."""
+    if is_real():
+        _real()
 
 
 def ray_cluster() -> FakeRay | RealRay:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import psutil
 import requests
 from gevent import subprocess
 
@@ -29,7 +30,9 @@ from tests.launchers.fake_slurm import FakeSlurm
 
 VARIABLE = "LLMSNAP_SLURM"
 CONTROLLER_PORT, REST_PORT = 26817, 26820
-UP_LIMIT_S = 30
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Runs what ends with this process, however that ends."""
+UP_LIMIT_S = 60
 NODES = ("n1", "n2")
 CONFIG = """\
 ClusterName=llmsnap
@@ -64,7 +67,8 @@ PartitionName=gpu Nodes=ALL Default=YES PriorityTier=1 MaxTime=INFINITE
 PartitionName=high Nodes=ALL PriorityTier=10 MaxTime=INFINITE
 """
 NODE = (
-    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.2{number} Port={port} CPUs=4 Gres=gpu:2\n"
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.2{number} Port={port} CPUs=4 Gres=gpu:2"
+    " Feature=z{number}\n"
 )
 GRES = "NodeName={name} Name=gpu File={folder}/{name}-gpu[0-1]\n"
 
@@ -128,7 +132,7 @@ class RealSlurm:
         program = shutil.which(command[0], path="/usr/sbin:/usr/bin") or command[0]
         with (self.folder / f"{command[0]}.out").open("a") as log:
             return subprocess.Popen(
-                [program, *command[1:]],
+                [*WITH_US, program, *command[1:]],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**self._env, **env},
@@ -147,7 +151,7 @@ class RealSlurm:
             return reply.json() if reply.ok else None
         return None
 
-    def wait_saved(self) -> None:
+    def _wait_saved(self) -> None:
         """Wait until the controller has written its jobs to disk, which it does each 5 s."""
         began = time.time()
         self.run("scontrol", "update", "partition=high", "state=up")
@@ -161,8 +165,34 @@ class RealSlurm:
     def wait_for(self, fact: Any) -> None:
         deadline = time.monotonic() + UP_LIMIT_S
         while not fact():
-            assert time.monotonic() < deadline, f"Slurm is not there yet: {self.folder}"
+            if time.monotonic() >= deadline:
+                raise AssertionError(self.run("sinfo", "-N") + self.run("squeue"))
             gevent.sleep(0.1)
+
+    def kill_node(self, name: str) -> None:
+        """Kill all that Slurm runs on the machine *name*."""
+        jobs = self.run("squeue", "-h", "-w", name, "-o", "%i").split()
+        kill(self.daemons[name])
+        for job in jobs:
+            kill_tree(f"slurmstepd: [{job}.")
+
+    def restore_node(self, name: str) -> None:
+        self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=killed")
+        self.daemons[name] = self.start_daemon(name)
+        self.run("scontrol", "update", f"nodename={name}", "state=resume")
+        show = ("sinfo", "-h", "-N", "-n", name, "-o", "%t")
+        self.wait_for(lambda: set(self.run(*show).split()) <= {"idle", "mix"})
+
+    def kill_head(self) -> None:
+        self._wait_saved()
+        kill(self.controller)
+
+    def restore_head(self) -> None:
+        self.controller = self.start_controller()
+        self.wait_for(lambda: self.call("ping"))
+
+    def active_jobs(self) -> list[str]:
+        return self.run("squeue", "-h").splitlines()
 
     def hold(self) -> None:
         """Give no job a node, until ``close``."""
@@ -181,6 +211,20 @@ class RealSlurm:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def kill(process: Any) -> None:
+    process.kill()
+    process.wait()
+
+
+def kill_tree(title: str) -> None:
+    """Kill the processes whose titles begin with *title*, and all below them."""
+    for process in psutil.process_iter(["cmdline"]):
+        if " ".join(process.info["cmdline"] or []).startswith(title):
+            for each in (*process.children(recursive=True), process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+
+
 @cache
 def _real() -> RealSlurm:
     cluster = RealSlurm()
@@ -190,6 +234,12 @@ def _real() -> RealSlurm:
 
 def is_real() -> bool:
     return VARIABLE in os.environ
+
+
+def boot() -> None:
+    """Start the real cluster, if it is wanted."""
+    if is_real():
+        _real()
 
 
 def slurm_cluster() -> FakeSlurm | RealSlurm:

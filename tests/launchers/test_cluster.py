@@ -190,9 +190,12 @@ def test_a_lost_machine_is_noticed_avoided_and_its_job_ended_later(farm: Farm) -
     spec = farm.spec(SERVER)
     job = farm.start(spec)
     until(lambda: job._was_seen)
+    job.wait_exit(0.05)
+    assert not job.exited.is_set()
     lost = farm.ray.nodes[0]
     farm.ray.lose(lost)
-    assert job.exited.wait(LIMIT_S)
+    job.wait_exit(0.05)  # a request that finds it gone waits until that is certain
+    assert job.exited.is_set()
     assert str(job.status) == "no connection to 127.0.0.1, where it ran"
     assert farm.jobs() == ["RUNNING"], "says Ray"
     assert farm.start(farm.spec()).node == "127.0.0.2"
@@ -269,6 +272,20 @@ def test_the_next_run_adopts_what_it_would_start_and_stops_the_rest(farm: Farm) 
     assert not farm.start(keeping).is_adopted
     for launcher in other.launchers:
         launcher.close()
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_no_start_has_taken_over_ends_with_llmsnap_unless_it_is_kept(
+    farm: Farm, keeps: bool
+) -> None:
+    spec = farm.spec()
+    farm.start(spec)
+    farm.launcher.close()
+    launcher = farm.again(keeps=keeps)
+    assert launcher.adopt([spec]) == ["m"]
+    launcher.release()
+    launcher.close()
+    until(lambda: ("RUNNING" in farm.jobs()) is keeps)
 
 
 def test_jobs_of_an_earlier_run_are_stopped_once_the_engine_answers(

@@ -31,10 +31,15 @@ from llmsnap.launchers.cluster.slurm import SlurmEngine
 from llmsnap.models import Process, State
 from llmsnap.tasks import TaskGroup
 from tests.fakes.ports import free_port
-from tests.launchers import LIMIT_S
+from tests.launchers import LIMIT_S, real_ray, real_slurm
 from tests.launchers.job_launcher import JobLauncher
-from tests.launchers.real_ray import ray_cluster
-from tests.launchers.real_slurm import slurm_cluster
+
+
+@pytest.fixture(scope="module", autouse=True)
+def booted() -> None:
+    """Real clusters, if they are wanted, start outside the time limit of a test."""
+    real_ray.boot()
+    real_slurm.boot()
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class RayLauncher(ClusterLauncher):
     """The launcher for Ray, whose nodes count nothing of these servers."""
 
     def __init__(self, owner: str) -> None:
-        self.ray = ray_cluster()
+        self.ray = real_ray.ray_cluster()
         settings = LauncherConfig("farm", type="ray", address=self.ray.url, token=self.ray.token)
         super().__init__(settings, RayEngine(settings), Owner(owner))
 
@@ -78,7 +83,7 @@ class SlurmLauncher(ClusterLauncher):
     """The launcher for Slurm, whose jobs push their output."""
 
     def __init__(self, owner: str) -> None:
-        self.slurm = slurm_cluster()
+        self.slurm = real_slurm.slurm_cluster()
         settings = LauncherConfig(
             *("hpc", "slurm", self.slurm.url, self.slurm.token),
             user=self.slurm.user,

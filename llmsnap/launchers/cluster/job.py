@@ -36,6 +36,8 @@ ASK_AGAIN_S = 2.0
 """Seconds between two requests to stop the same job."""
 SUSPECT_S = 3.0
 """A server that nothing listens for has ended if the engine has not said so for so long."""
+NOTICE_LIMIT_S = SUSPECT_S + 3.0
+"""How long a request waits until a server that nothing listens for counts as ended."""
 UNKNOWN_TIMES = 3
 """A job that the engine has not known so many times in a row is gone."""
 LAST_LINES_S = 1.0
@@ -136,6 +138,14 @@ class ClusterJob:
         """Have it stopped. Never switches greenlets."""
         self._is_unwanted = True
         self._hurry.set()
+
+    def wait_exit(self, limit_s: float) -> None:
+        """See Handle.wait_exit. The engine is asked at once; it may notice later."""
+        self._hurry.set()
+        end = time.monotonic() + NOTICE_LIMIT_S
+        while not self.exited.wait(limit_s) and time.monotonic() < end:
+            if is_listening(self.url, CONNECT_LIMIT_S):
+                return
 
     def allow(self, grace_s: float) -> None:
         """See Handle.allow: a changed grace applies from the next start on."""

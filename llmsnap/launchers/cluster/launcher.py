@@ -23,7 +23,7 @@ from llmsnap.tasks import TaskGroup
 
 log = logging.getLogger(__name__)
 
-PLACING_S = 0.1
+PLACING_S = 0.05
 """Seconds between two looks at a job that waits for a machine."""
 RETRY_S = 5.0
 """What a client should wait after NoCapacity."""
@@ -239,6 +239,10 @@ class ClusterLauncher(Launcher):
     def _end_unclaimed(self) -> None:
         """Get rid of jobs whose models were not started for ADOPT_LIMIT_S."""
         gevent.sleep(ADOPT_LIMIT_S)
+        self._end_adoptable()
+
+    def _end_adoptable(self) -> None:
+        """Get rid of the jobs of an earlier run that no start has taken. Never switches."""
         while self._adoptable:
             _, job = self._adoptable.popitem()
             self._discard(job.id, job.metadata.get("model", ""))
@@ -376,6 +380,8 @@ class ClusterLauncher(Launcher):
     def close(self) -> None:
         """End watching; jobs that had to end and have not are found by the next run. Blocks."""
         self.job_tasks.kill()
+        if not self.is_leaving:
+            self._end_adoptable()
         if left := self._tasks.close(0.0 if self._trouble else LAST_WORD_S):
             log.warning("launcher %s: not confirmed: %s", self.settings.id, ", ".join(left))
         self._engine.close()

@@ -183,6 +183,10 @@ class Child:
         """SIGKILL the whole group at once. Never switches greenlets."""
         self._signal(signal.SIGKILL)
 
+    def wait_exit(self, limit_s: float) -> None:
+        """See Handle.wait_exit."""
+        self.exited.wait(limit_s)
+
     def allow(self, grace_s: float) -> None:
         """Change the time between SIGTERM and SIGKILL, should llmsnap be killed. Never switches."""
         if not self.gone.is_set():
