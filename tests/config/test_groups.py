@@ -54,23 +54,13 @@ def test_faulty_groups(groups: str, words: str) -> None:
     assert words in problem(f"{MODELS}groups: {groups}\n")
 
 
-@parity(
-    "Checks at load",
-    "an unknown member of a group: the file is refused",
-    "it is left out, with advice",
-)
 def test_a_member_that_is_no_model_is_left_out_with_advice() -> None:
-    text = f"{MODELS}groups: {{g: {{members: [m1, m22]}}}}\n"
-    assert config(text).groups["g"].members == ("m1",)
-    assert advice(text) == ['groups.g.members: member "m22" is no model - did you mean "m2"?']
-
-
-def test_macros_are_expanded_in_members() -> None:
-    text = f"macros: {{x: m1}}\n{MODELS}groups: {{g: {{members: ['${{x}}', '${{y}}']}}}}\n"
+    text = f"macros: {{x: m1}}\n{MODELS}groups: {{g: {{members: ['${{x}}', m22, '${{y}}']}}}}\n"
     assert config(text).groups["g"].members == ("m1",)
     assert [each.partition(" - ")[0] for each in advice(text)] == [
+        'groups.g.members: member "m22" is no model',
         'groups.g.members: member "${y}" is no model',
-        "groups.g.members[1]: unknown macro ${y}; it is left as it is",
+        "groups.g.members[2]: unknown macro ${y}; it is left as it is",
     ]
 
 

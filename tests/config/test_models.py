@@ -35,14 +35,6 @@ def test_a_model_with_a_proxy_and_no_command_is_run_by_something_else() -> None:
     assert [group.id for group in placed.groups.values()] == ["g", "(default)"]
 
 
-def test_what_needs_a_command_has_no_effect_without_one() -> None:
-    found = advice("models: {m: {proxy: 'http://gpu', env: [A=b], cmdStop: kill}}")
-    assert [each.partition(" - ")[0] for each in found] == [
-        "models.m.env: has no effect: there is no cmd",
-        "models.m.cmdStop: has no effect: there is no cmd",
-    ]
-
-
 @parity(
     "Files and deployments",
     "Windows paths in commands",
@@ -127,11 +119,6 @@ def test_a_fault_is_told_once(entry: str, said: str) -> None:
     assert "s3cret" not in about
 
 
-def test_a_check_endpoint_may_be_none() -> None:
-    assert model("checkEndpoint: ' none '").check_endpoint is None
-    assert model("checkEndpoint: http://h/x").check_endpoint == "http://h/x"
-
-
 @parity("TTL and unload", "`ttl: -1` inherits `globalTTL`; below -1 the file is refused")
 def test_ttl_inherits_when_absent_or_minus_one() -> None:
     found = config("""
@@ -178,6 +165,9 @@ def test_further_keys() -> None:
         timeouts: {connect: 1, responseHeader: 2, idle: 3}
         compat: {ignoreWebsockets: true, ignoreStreams: false}
         sandbox: false
+        env: [A=1, s3cret, =2, B=]
+        sleepAfter: 1.5
+        checkEndpoint: ' none '
         unlisted: yes
         name: 5
     """)
@@ -185,6 +175,8 @@ def test_further_keys() -> None:
     assert (timeouts.connect_s, timeouts.response_header_s, timeouts.idle_s) == (1, 2, 3)
     assert (found.ignore_websockets, found.unlisted, found.name) == (True, True, "5")
     assert (found.ignore_streams, found.sandbox) == (False, False)
+    assert (found.env, found.sleep_after_s, found.check_endpoint) == (("A=1", "B="), 1.5, None)
+    assert model("checkEndpoint: http://h/x").check_endpoint == "http://h/x"
     assert (model("").ignore_streams, model("").sandbox) == (True, None)
 
 
@@ -193,24 +185,24 @@ def test_further_keys() -> None:
     "`connect`, `responseHeader`, `keepalive`, `tlsHandshake`, `expectContinue`, `idleConn`",
     "the first two, and `idle`; the others have no effect, with advice",
 )
-@pytest.mark.parametrize("name", ["keepalive", "tlsHandshake", "expectContinue", "idleConn"])
-def test_timeouts_of_go_have_no_effect(name: str) -> None:
-    (found,) = advice(f"models: {{m: {{cmd: 's ${{PORT}}', timeouts: {{{name}: 90}}}}}}")
-    assert found.startswith(f"models.m.timeouts.{name}: has no effect")
-
-
-def test_environment_entries_need_a_name() -> None:
-    text = "models: {m: {cmd: 's ${PORT}', env: [A=1, s3cret, =2, B=]}}"
-    assert config(text).models["m"].env == ("A=1", "B=")
-    assert [each.partition(" - ")[0] for each in advice(text)] == [
-        "models.m.env: an entry has no name or no ="
-    ]
-
-
-def test_sleeping_after_a_time_needs_a_way_to_sleep() -> None:
-    text = "models: {m: {cmd: 's ${PORT}', sleepAfter: 1.5}}"
-    assert config(text).models["m"].sleep_after_s == 1.5
-    assert advice(text)[0].startswith("models.m.sleepAfter: has no effect")
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("timeouts: {keepalive: 90}", "timeouts.keepalive: has no effect"),
+        ("timeouts: {tlsHandshake: 90}", "timeouts.tlsHandshake: has no effect"),
+        ("timeouts: {expectContinue: 90}", "timeouts.expectContinue: has no effect"),
+        ("timeouts: {idleConn: 90}", "timeouts.idleConn: has no effect"),
+        ("env: [A=1, s3cret, =2, B=]", "env: an entry has no name or no ="),
+        ("sleepAfter: 1.5", "sleepAfter: has no effect"),
+        ("cmd: ~, proxy: 'http://gpu', env: [A=b]", "env: has no effect: there is no cmd"),
+        ("cmd: ~, proxy: 'http://gpu', cmdStop: k", "cmdStop: has no effect: there is no cmd"),
+    ],
+)
+def test_what_has_no_effect_is_advised_about(entry: str, said: str) -> None:
+    cmd = "" if "cmd:" in entry else "cmd: 's ${PORT}', "
+    (found,) = advice(f"models: {{m: {{{cmd}{entry}}}}}")
+    assert found.startswith(f"models.m.{said}")
+    assert "s3cret" not in found
 
 
 def test_metadata_becomes_json() -> None:
@@ -285,11 +277,8 @@ def test_endpoints_are_read_with_their_timeouts() -> None:
         Endpoint("/more", "PUT", '{"p": 5800}', 15),
     )
     assert found.wake_endpoints == (Endpoint("/wake", "GET", "", 1),)
-
-
-def test_a_model_that_sleeps_needs_both_lists() -> None:
-    found = problems("models: {m: {cmd: 's ${PORT}', sleepMode: enable}}")
-    assert [each.partition(" - ")[0] for each in found] == [
+    lacking = problems("models: {m: {cmd: 's ${PORT}', sleepMode: enable}}")
+    assert [each.partition(" - ")[0] for each in lacking] == [
         "models.m.sleepEndpoints: sleepEndpoints is required when sleepMode is enable",
         "models.m.wakeEndpoints: wakeEndpoints is required when sleepMode is enable",
     ]

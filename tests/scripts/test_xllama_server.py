@@ -120,18 +120,14 @@ def test_a_signal_ends_it(environ: dict[str, str], number: int) -> None:
     assert server.returncode == -number
 
 
-def test_a_model_that_cannot_be_loaded_is_named(environ: dict[str, str]) -> None:
+def test_the_check_generates_a_token_and_ends_and_a_missing_model_is_named(environ) -> None:
+    with start(environ, "--model", "m.gguf", "--port", "1234", "--check") as server:
+        output, _ = server.communicate(timeout=10)
+    assert (server.returncode, output) == (0, "serving m.gguf 0\ngenerated 1\n")
     with start(environ, "--model", "missing.gguf") as server:
         _, error = server.communicate(timeout=10)
     assert server.returncode == 1
     assert "missing.gguf cannot be served: no such model" in error
-
-
-def test_the_check_generates_a_token_and_ends(environ: dict[str, str]) -> None:
-    with start(environ, "--model", "m.gguf", "--port", "1234", "--check") as server:
-        output, _ = server.communicate(timeout=10)
-    assert server.returncode == 0
-    assert output == "serving m.gguf 0\ngenerated 1\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")

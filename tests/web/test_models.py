@@ -203,15 +203,11 @@ def get(here, path: str, key: str = "all"):
     return here.client.get(path, headers={"x-api-key": key}).json
 
 
-def test_voices_are_those_of_all_ready_models(speaking) -> None:
+def test_voices_are_those_of_all_ready_models_which_stay_listed_when_stopped(speaking) -> None:
     assert get(speaking, "/v1/audio/voices") == {"voices": ["amy", {"id": "bo"}, "cy"]}
     del speaking.ready["one"]
     assert get(speaking, "/v1/audio/voices") == {"voices": ["amy", "cy"]}
     assert sorted(speaking.asked) == ["mute", "one", "two"], "each is asked once in a run"
-
-
-def test_models_that_can_speak_stay_listed_when_they_are_stopped(speaking) -> None:
-    get(speaking, "/v1/audio/voices")
     speaking.ready.clear()
     found = get(speaking, "/v1/audio/models")
     assert [record["id"] for record in found["data"]] == ["one", "said", "two"]

@@ -139,24 +139,19 @@ def test_without_a_form_it_sends_envelopes_alone(site) -> None:
     assert (named["event"], named["data"]["id"]) == ("metrics", 2)
 
 
-@pytest.mark.parametrize("who", ["client", "server"])
-def test_a_client_that_says_good_bye_or_hears_it_is_gone(site, who: str) -> None:
+@pytest.mark.parametrize("who", ["client", "server", "none"])
+def test_a_client_that_says_good_bye_hears_it_or_vanishes_is_gone(site, who: str) -> None:
     log = site.world.service.logs.proxy
     client = site.connect("?format=named")
     wait_for(lambda: site.world.service.feeds)
-    assert b"/api/ws" not in log.snapshot()
-    client.good_bye() if who == "client" else site.world.service.end_feeds()
-    assert client.wait_closed() == 1000
+    assert (client.status, b"/api/ws" in log.snapshot()) == (101, False)
+    if who == "none":
+        client.sock.close()
+    else:
+        client.good_bye() if who == "client" else site.world.service.end_feeds()
+        assert client.wait_closed() == 1000
     wait_for(lambda: not site.world.service.feeds)
     wait_for(lambda: b'"GET /api/ws HTTP/1.1" 101' in log.snapshot())
-
-
-def test_a_client_that_vanishes_is_gone(site) -> None:
-    client = site.connect()
-    assert client.status == 101
-    wait_for(lambda: site.world.service.feeds)
-    client.sock.close()
-    wait_for(lambda: not site.world.service.feeds)
 
 
 def test_a_client_that_says_too_much_is_sent_away(site) -> None:
