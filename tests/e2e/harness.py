@@ -15,6 +15,7 @@ from typing import Any
 
 import gevent
 import psutil
+import pytest
 import requests
 from gevent import subprocess
 from gevent.event import Event
@@ -175,6 +176,15 @@ class Running:
         self._reader.kill()
         self.process.stdout.close()
         return code
+
+
+def real_model() -> dict[str, str]:
+    """The variables of conf/demo.yaml for a real llama-server; without one the test is skipped."""
+    script = ROOT / "scripts" / "demo.py"
+    found: dict[str, str] = json.loads(subprocess.check_output([sys.executable, script, "env"]))
+    if why := found.pop("why_simulated"):
+        pytest.skip(f"no real model: {why}")
+    return found
 
 
 def events(response: requests.Response) -> Iterator[dict[str, Any]]:

@@ -67,13 +67,10 @@ def test_models(client) -> None:
         client.models.retrieve("nope")
 
 
-def test_chat(client) -> None:
+def test_chat_streamed_with_its_usage_and_whole(client) -> None:
     answer = client.chat.completions.create(model="alpha", messages=HI)
     assert "You said: hi" in answer.choices[0].message.content
     assert answer.usage.total_tokens > 0
-
-
-def test_chat_streamed_with_its_usage(client) -> None:
     chunks = list(
         client.chat.completions.create(
             model="alpha", messages=HI, stream=True, stream_options={"include_usage": True}
@@ -198,13 +195,12 @@ def test_a_stream_that_breaks_is_an_error(client) -> None:
 # --- Anthropic ----------------------------------------------------------------------------------
 
 
-def test_message(claude) -> None:
+def test_models_tokens_and_a_message_streamed_and_whole(claude) -> None:
+    assert [model.id for model in claude.models.list()] == ["alpha", "broken", "cut", "loading"]
+    assert claude.messages.count_tokens(model="alpha", messages=HI).input_tokens > 0
     answer = claude.messages.create(model="alpha", max_tokens=50, messages=HI)
     assert "You said: hi" in answer.content[0].text
     assert answer.usage.output_tokens > 0
-
-
-def test_message_streamed(claude) -> None:
     with claude.messages.stream(model="alpha", max_tokens=50, messages=HI) as stream:
         assert "You said: hi" in "".join(stream.text_stream)
         assert stream.get_final_message().usage.output_tokens > 0
@@ -223,14 +219,6 @@ def test_tool_use_passes_through(claude, stream: bool) -> None:
     (block,) = [block for block in answer.content if block.type == "tool_use"]
     assert block.name == "get_weather"
     assert "city" in block.input
-
-
-def test_counting_tokens(claude) -> None:
-    assert claude.messages.count_tokens(model="alpha", messages=HI).input_tokens > 0
-
-
-def test_listing_models(claude) -> None:
-    assert [model.id for model in claude.models.list()] == ["alpha", "broken", "cut", "loading"]
 
 
 def test_anthropics_errors_are_those_of_the_client(claude, server) -> None:

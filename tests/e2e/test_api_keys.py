@@ -90,15 +90,6 @@ def test_the_client_is_who_a_trusted_proxy_says(server: Running) -> None:
 # --- scoped keys --------------------------------------------------------------------------------
 
 
-def test_a_scoped_key_sees_its_models_only(server: Running) -> None:
-    names = [one["id"] for one in server.get("/v1/models", headers=SCOPED).json()["data"]]
-    assert names == ["alpha", "p/alien"]
-    assert server.get("/v1/models/alpha", headers=SCOPED).status_code == 200
-    assert server.get("/v1/models/beta", headers=SCOPED).status_code == 404
-    names = [one["id"] for one in server.get("/v1/models", headers=READER).json()["data"]]
-    assert names == ["alpha", "beta", "p/alien", "p/remote"]
-
-
 @pytest.mark.parametrize(
     ("name", "status"),
     [("alpha", 200), ("first", 200), ("beta", 404), ("remote", 404), ("p/remote", 404), ("x", 404)],
@@ -130,18 +121,9 @@ def test_a_scoped_key_sees_its_running_models_but_not_how_they_are_started(serve
     ("method", "path"),
     [
         ("GET", "/unload"),
-        ("GET", "/unload/"),
-        ("POST", "/api/models/unload/alpha"),
         ("POST", "/api/config/reload"),
-        ("GET", "/api/config/status"),
-        ("GET", "/logs"),
         ("GET", "//logs"),
-        ("GET", "/logs/stream/alpha"),
         ("GET", "/api/events"),
-        ("GET", "/api/metrics"),
-        ("GET", "/api/activity"),
-        ("GET", "/api/inflight"),
-        ("GET", "/api/captures/1"),
         ("POST", "/upstream/alpha/%73leep"),
         ("POST", "//upstream/alpha/x/../sleep"),
     ],
@@ -151,8 +133,3 @@ def test_a_key_without_admin_may_not(server: Running, method: str, path: str) ->
         status, _, body = raw(server, f"{method} {path} HTTP/1.1\nAuthorization: Bearer {key}")
         assert status == 403
         assert json.loads(body)["error"]["type"] == "permission_error"
-
-
-@pytest.mark.parametrize("path", ["/api/version", "/api/openapi.json", "/running"])
-def test_a_key_without_admin_may(server: Running, path: str) -> None:
-    assert server.get(path, headers=SCOPED).status_code == 200

@@ -2,13 +2,11 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
 from tests.e2e.api import serving
-from tests.e2e.harness import ROOT, Running
+from tests.e2e.harness import Running, real_model
 
 openai = pytest.importorskip("openai")
 anthropic = pytest.importorskip("anthropic")
@@ -19,8 +17,8 @@ startPort: {port}
 healthCheckTimeout: 90
 macros:
   server: >-
-    {server} --model '{model}' --host 127.0.0.1 --port ${{PORT}} --threads 2 --no-repack --no-ui
-    --metrics
+    {LLMSNAP_DEMO_SERVER} --model '{LLMSNAP_DEMO_MODEL}' --host 127.0.0.1 --port ${{PORT}}
+    --threads 2 --no-repack --no-ui --metrics
 models:
   gemma:
     cmd: ${{server}} --ctx-size 2048 --parallel 1 --predict 40 --jinja --temp 0
@@ -37,16 +35,7 @@ CITY |= {"required": ["city"]}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    script = ROOT / "scripts" / "demo.py"
-    said = subprocess.run([sys.executable, script, "env"], capture_output=True, check=True)
-    found = json.loads(said.stdout)
-    if found["why_simulated"]:
-        pytest.skip(f"no real model: {found['why_simulated']}")
-    places = {
-        "server": found["LLMSNAP_DEMO_SERVER"],
-        "model": found["LLMSNAP_DEMO_MODEL"],
-    }
-    with serving(tmp_path_factory.mktemp("real"), CONFIG, **places) as running:
+    with serving(tmp_path_factory.mktemp("real"), CONFIG, **real_model()) as running:
         yield running
 
 

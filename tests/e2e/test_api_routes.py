@@ -81,47 +81,6 @@ def test_upstream_alone_leads_to_the_models_page(server: Running, path: str) -> 
     assert urljoin(answer.url, answer.headers["Location"]) == f"{server.url}/ui/#/models"
 
 
-# --- no such thing ------------------------------------------------------------------------------
-
-
-def test_an_unknown_path_is_an_error_in_the_shape_clients_expect(server: Running) -> None:
-    answer = server.get("/nope")
-    assert answer.status_code == 404
-    assert error_of(answer) == {
-        "message": "nothing answers /nope",
-        "type": "not_found_error",
-        "param": None,
-        "code": "not_found",
-    }
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "allow"),
-    [
-        ("POST", "/health", "GET, HEAD, OPTIONS"),
-        ("POST", "/v1/models", "GET, HEAD, OPTIONS"),
-        ("DELETE", "/v1/models", "GET, HEAD, OPTIONS"),
-        ("POST", "/props", "GET, HEAD, OPTIONS"),
-        ("POST", "/props?model=alpha", "GET, HEAD, OPTIONS"),
-        ("POST", "/upstream", "GET, HEAD, OPTIONS"),
-        ("PUT", "/unload", "GET, HEAD, OPTIONS"),
-        ("GET", "/api/models/unload", "OPTIONS, POST"),
-        ("GET", "/api/models/sleep/alpha", "OPTIONS, POST"),
-        ("GET", "/v1/chat/completions", "POST, OPTIONS"),
-        ("HEAD", "/v1/messages", "POST, OPTIONS"),
-        ("GET", "/v1/audio/transcriptions", "POST, OPTIONS"),
-        ("DELETE", "/v1/audio/voices", "POST, GET, HEAD, OPTIONS"),
-        ("POST", "/sdapi/v1/loras", "GET, HEAD, OPTIONS"),
-    ],
-)
-def test_a_wrong_method_is_told_the_right_ones(
-    server: Running, method: str, path: str, allow: str
-) -> None:
-    status, headers, _ = raw(server, f"{method} {path} HTTP/1.1")
-    assert status == 405
-    assert headers["allow"] == allow
-
-
 # --- request ids --------------------------------------------------------------------------------
 
 
@@ -206,12 +165,6 @@ def test_running_shows_a_sleeping_model(server: Running) -> None:
 
 
 # --- load, sleep, unload ------------------------------------------------------------------------
-
-
-def test_load_waits_until_the_model_is_ready(server: Running) -> None:
-    answer = server.post("/api/models/load/first")
-    assert (answer.status_code, answer.text) == (200, "OK")
-    assert server.running() == {"alpha": "ready"}
 
 
 def test_load_without_waiting(server: Running) -> None:

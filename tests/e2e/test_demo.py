@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import ROOT, Running, text_of
+from tests.e2e.harness import ROOT, Running, real_model, text_of
 
 pytestmark = pytest.mark.e2e(limit_s=180)
 openai = pytest.importorskip("openai")
 DEMO = ROOT / "conf" / "demo.yaml"
-SCRIPT = ROOT / "scripts" / "demo.py"
 PLACES = ("LLMSNAP_DEMO_SERVER", "LLMSNAP_DEMO_MODEL")
 
 
@@ -24,11 +21,7 @@ def demo_variables(kind: str) -> dict[str, str]:
     if kind == "simulated":
         stand_in = ROOT / "scripts" / "simulated_llama.py"
         return dict(zip(PLACES, (f"'{sys.executable}' '{stand_in}'", "m.gguf"), strict=True))
-    said = subprocess.run([sys.executable, SCRIPT, "env"], capture_output=True, check=True)
-    found: dict[str, str] = json.loads(said.stdout)
-    if found["why_simulated"]:
-        pytest.skip(f"no real model: {found['why_simulated']}")
-    return {name: found[name] for name in PLACES}
+    return real_model()
 
 
 @pytest.fixture(params=["simulated", "real"])

@@ -128,19 +128,6 @@ class Listener(Reading):
         return [json.loads(frame.data) for frame in self.frames if frame.event == event]
 
 
-@pytest.fixture
-def listen(server: Running) -> Iterator[Any]:
-    made: list[Listener] = []
-
-    def start(*args: str, **headers: str) -> Listener:
-        made.append(Listener(server, *args, **headers))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.close()
-
-
 def activity(server: Running, query: str = "") -> list[dict[str, Any]]:
     return server.get(f"/api/activity?{query}").json()["records"]
 
@@ -373,20 +360,6 @@ class WebSocket:
                     if message.get("event") == event:
                         return message
         raise AssertionError(f"no {event}")
-
-
-def test_a_reader_that_comes_back_misses_nothing(server: Running, listen: Any) -> None:
-    server.chat("coder")
-    first = listen("?format=named")
-    server.chat("coder")
-    server.wait_for(lambda: first.of("metrics"))
-    last = [frame.id for frame in first.frames if frame.id][-1]
-    first.close()
-    server.chat("chat")
-    again = listen("?format=both", **{"Last-Event-ID": last})
-    server.wait_for(lambda: again.of("metrics"))
-    assert [metric["requested"] for metric in again.of("metrics")] == ["chat"]
-    assert [swap["target"] for swap in again.of("swap")] == ["chat"]
 
 
 # --- a model that prints too much --------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Prompts kept over swaps, with llama-server's simulation and with the real one."""
 
-import json
 import os
 import signal
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.api import serving
-from tests.e2e.harness import DEFAULT_DOOR, ROOT, Running
+from tests.e2e.harness import DEFAULT_DOOR, ROOT, Running, real_model
 from tests.memory.ggufs import gguf
 
 pytestmark = pytest.mark.e2e(limit_s=180)
@@ -117,11 +116,7 @@ def test_a_server_that_hangs_while_it_saves_is_stopped_in_time(tmp_path: Path) -
 
 
 def test_the_real_server(tmp_path: Path) -> None:
-    script = ROOT / "scripts" / "demo.py"
-    said = subprocess.run([sys.executable, script, "env"], capture_output=True, check=True)
-    found = json.loads(said.stdout)
-    if found["why_simulated"]:
-        pytest.skip(f"no real model: {found['why_simulated']}")
+    found = real_model()
     command = (
         f"{found['LLMSNAP_DEMO_SERVER']} --model '{found['LLMSNAP_DEMO_MODEL']}' --port ${{PORT}} "
         "--threads 2 --ctx-size 2048 --parallel 1 --no-repack --swa-full"

@@ -39,13 +39,10 @@ class Front:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
 
-    def get(self, path: str, **more) -> requests.Response:
-        return requests.get(self.url + path, headers={"Host": NAME}, timeout=20, **more)
-
-    def post(self, path: str, **more) -> requests.Response:
-        return requests.post(self.url + path, headers={"Host": NAME}, timeout=20, **more)
+    def ask(self, method: str, path: str, **more) -> requests.Response:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return requests.request(method, url, headers={"Host": NAME}, timeout=20, **more)
 
 
 @pytest.fixture(
@@ -68,7 +65,7 @@ def chat(**members) -> dict:
 def test_a_token_comes_through_as_it_is_made(front: Front, server: Running) -> None:
     endless = chat(stream=True, sim_tokens=100000, sim_tps=5)
     gone = server.get("/upstream/alpha/sim/state").json()["clients_gone"]
-    answer = front.post("/v1/chat/completions", json=endless, stream=True)
+    answer = front.ask("POST", "/v1/chat/completions", json=endless, stream=True)
     assert next(answer.iter_lines()).startswith(b"data: {")
     answer.close()
     server.wait_for(
@@ -79,7 +76,7 @@ def test_a_token_comes_through_as_it_is_made(front: Front, server: Running) -> N
 def test_an_idle_stream_of_events_begins_at_once_and_stays_open(
     front: Front, server: Running
 ) -> None:
-    answer = front.get("/api/events", stream=True)
+    answer = front.ask("GET", "/api/events", stream=True)
     lines = answer.iter_lines()
     assert next(lines)
     server.get("/v1/models")
@@ -90,7 +87,7 @@ def test_an_idle_stream_of_events_begins_at_once_and_stays_open(
 
 
 def test_a_body_beyond_the_usual_limit_of_proxies_comes_through(front: Front) -> None:
-    answer = front.post("/v1/chat/completions", json=chat(padding="x" * 3_000_000))
+    answer = front.ask("POST", "/v1/chat/completions", json=chat(padding="x" * 3_000_000))
     assert answer.status_code == 200
 
 

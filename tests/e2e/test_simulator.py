@@ -20,7 +20,9 @@ def start():
     running = []
 
     def start(*options):
-        process = subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         running.append(process)
         return process
 
@@ -55,18 +57,28 @@ def test_it_serves_until_a_signal_ends_it_with_0(start, number):
     assert process.wait() == 0
 
 
-def test_a_signal_ends_it_while_it_loads(start):
-    process = start("--load-time", "3600")
-    line_with(process, "loading")
+@pytest.mark.parametrize(
+    ("options", "words"), [("--load-time 3600", "loading"), ("--flood 100000000", "noise")]
+)
+def test_a_signal_ends_it_while_it_loads_or_its_log_is_not_read(start, options, words):
+    process = start(*options.split())
+    line_with(process, words)
     process.terminate()
     assert process.wait() == 0
 
 
-def test_a_signal_ends_it_while_nobody_reads_its_log(start):
-    process = start("--flood", "100000000")
-    line_with(process, "noise")
-    process.terminate()
-    assert process.wait() == 0
+@pytest.mark.parametrize(
+    ("options", "words", "code"),
+    [
+        ("--exit-at-start 3", "cannot be loaded", 3),
+        ("--load-time 3600 --exit-after 0.001 --exit-code 9", "loading", 9),
+        ("--nonsense", "unrecognized arguments: --nonsense", 2),
+    ],
+)
+def test_it_ends_by_itself(start, options, words, code):
+    process = start(*options.split())
+    assert words in process.stdout.read()
+    assert process.wait() == code
 
 
 def test_it_can_ignore_a_request_to_end(start):
@@ -76,17 +88,6 @@ def test_it_can_ignore_a_request_to_end(start):
     assert get(port, "/test") == "hi"
     process.kill()
     assert process.wait() == -signal.SIGKILL
-
-
-def test_it_can_exit_at_start(start):
-    process = start("--exit-at-start", "3")
-    assert "cannot be loaded" in process.stdout.read()
-    assert process.wait() == 3
-
-
-def test_it_can_exit_while_it_loads(start):
-    process = start("--load-time", "3600", "--exit-after", "0.001", "--exit-code", "9")
-    assert process.wait() == 9
 
 
 def test_a_grandchild_outlives_it_and_holds_its_log(start):
@@ -104,9 +105,3 @@ def test_a_port_that_cannot_be_had_is_told(start):
     second = start("--port", str(port))
     assert f"cannot listen on 127.0.0.1:{port}" in second.stdout.read()
     assert second.wait() == 1
-
-
-def test_what_it_does_not_know_ends_with_2():
-    ended = subprocess.run([*COMMAND, "--nonsense"], capture_output=True, text=True, check=False)
-    assert ended.returncode == 2
-    assert "unrecognized arguments: --nonsense" in ended.stderr

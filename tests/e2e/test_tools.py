@@ -139,18 +139,6 @@ def until(feed: Iterator[tuple[str, Any]], kind: str, fact: Any) -> Iterator[tup
             return
 
 
-def test_a_status_page_that_asks_every_model_loads_and_wakes_none(server: Running) -> None:
-    load(server, "alpha")
-    load(server, "beta")
-    assert server.post("/api/models/sleep/beta").status_code == 200
-    before = server.running()
-    assert before == {"alpha": "ready", "beta": "asleep"}
-    listed = [one["id"] for one in server.get("/v1/models").json()["data"]]
-    codes = {model: server.get(f"/upstream/{model}/v1/models").status_code for model in listed}
-    assert codes == {"alpha": 200, "beta": 409, "gamma": 409}
-    assert server.running() == before
-
-
 def test_a_loader_wakes_what_is_asleep(server: Running) -> None:
     load(server, "beta")
     assert server.post("/api/models/sleep/beta").status_code == 200

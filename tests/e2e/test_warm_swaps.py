@@ -151,17 +151,15 @@ def test_a_server_that_fails_is_restarted_and_one_that_gets_bad_requests_is_not(
     ]
 
 
-@pytest.mark.parametrize("model", ["harmless", "varying"])
-def test_a_harmless_difference_after_a_wake_passes(start, model: str) -> None:
+def test_a_harmless_difference_after_a_wake_passes_and_an_unchecked_model_answers_as_it_likes(
+    start,
+) -> None:
     server = start(WAKING)
-    learn(server, model)
-    assert "hello" in nap(server, model).replace("  ", " ")
-    kind, phases = last_swap(server)
-    assert (kind, phases[-1]) == ("wake", "canary")
-
-
-def test_an_unchecked_model_answers_what_it_likes(start) -> None:
-    server = start(WAKING)
+    for model in ("harmless", "varying"):
+        learn(server, model)
+        assert "hello" in nap(server, model).replace("  ", " ")
+        kind, phases = last_swap(server)
+        assert (kind, phases[-1]) == ("wake", "canary")
     assert "hello" in answer(server, "unchecked")
     assert "hello" not in nap(server, "unchecked")
     assert last_swap(server)[1][-1] == "load"

@@ -139,15 +139,6 @@ def real(folder: Path) -> Server:
     return serving(folder, config(free_ports(40), folder / "mended"))
 
 
-def demo_variables() -> tuple[dict[str, str], str]:
-    """What conf/demo.yaml reads for a real llama-server, or why there is none."""
-    script = ROOT / "scripts" / "demo.py"
-    said = subprocess.run([sys.executable, script, "env"], capture_output=True, check=True)
-    found: dict[str, str] = json.loads(said.stdout)
-    why = found.pop("why_simulated")
-    return ({} if why else found), why
-
-
 def demo(folder: Path, variables: dict[str, str]) -> Server:
     """The real command on conf/demo.yaml, with ports of its own."""
     text = (ROOT / "conf" / "demo.yaml").read_text()

@@ -83,6 +83,7 @@ def test_a_captured_answer(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "activity")
     browser.press("View capture 260")
     browser.find(".capture .prose", "<script>")
+    assert browser.axe() == []
     assert_unharmed(browser)
     browser.press("Raw", "[aria-label=Answer]")
     browser.find("[aria-label='Response body']", "onerror")

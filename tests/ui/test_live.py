@@ -193,19 +193,10 @@ def test_a_browser_whose_clock_is_wrong_goes_by_that_of_the_server(
         browser.wait(lambda: browser.all(".lane-name", "alpha"), "the lane of the loaded model")
         loading = lambda: browser.find(".figure", "time loading").text  # noqa: E731
         browser.wait(lambda: not loading().startswith("0 ms"), "the load to be within the span")
+        browser.go("performance")
+        browser.find(".chart h2", "Memory")
     finally:
         browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
-
-
-def test_charts_are_drawn(browser: Any, fake: Any) -> None:
-    browser.visit(fake.base, "performance")
-    browser.wait(lambda: len(browser.all(".chart canvas")) == 10, "ten charts")
-    browser.find(".chart-legend", "qwen3-30b-a3b")
-
-
-def test_charts_of_the_real_machine(browser: Any, server: Any) -> None:
-    browser.visit(server.base, "performance")
-    browser.find(".chart h2", "Memory")
 
 
 def test_a_rejected_edit_is_explained_and_a_good_one_is_loaded(

@@ -69,17 +69,6 @@ def test_a_bar_follows_the_states_and_a_part_leads_to_its_model(browser: Any, fa
     assert "1.2 GiB on any GPU, measured; pinned" in settings.text
 
 
-def test_a_model_says_what_it_needs_and_where_the_figure_is_from(browser: Any, fake: Any) -> None:
-    browser.visit(fake.base, "models")
-    for model, words in {
-        "qwen3-30b-a3b": "needs 18 GiB on gpu0, measured",
-        "llama-3.3-70b": "needs 22 GiB on gpu0 + 19 GiB on gpu1, estimated from the file",
-        "gpt-oss-120b": "needs 17 GiB on gpu1 + 44 GiB of RAM, measured",
-        "whisper-large": "needs an unknown amount: gets gpu0 alone",
-    }.items():
-        browser.find(f"[data-model='{model}'] .chip", words)
-
-
 def test_without_a_budget_pages_are_as_before(browser: Any, fake: Any) -> None:
     fake.post("/fake/budget/off")
     try:
@@ -87,7 +76,7 @@ def test_without_a_budget_pages_are_as_before(browser: Any, fake: Any) -> None:
         browser.find("[data-model=bge-m3] .chip")
         assert not browser.all(".device-bar")
         assert not browser.all("[data-model=bge-m3] .chip", "needs")
-        browser.visit(fake.base, "home")
+        browser.go("home")
         browser.find("[aria-label=Devices] meter")
     finally:
         fake.post("/fake/budget/on")
@@ -97,9 +86,17 @@ def hover(browser: Any, css: str) -> None:
     ActionChains(browser.driver).move_to_element(browser.find(css)).perform()
 
 
-def test_a_load_button_says_what_it_would_do_before_it_is_pressed(browser: Any, fake: Any) -> None:
+def test_a_model_says_what_it_needs_and_a_load_button_what_it_would_do(
+    browser: Any, fake: Any
+) -> None:
     browser.visit(fake.base, "models")
-    browser.find("[data-model='llama-3.3-70b'] .chip", "needs")  # after that no row moves
+    for model, words in {
+        "qwen3-30b-a3b": "needs 18 GiB on gpu0, measured",
+        "llama-3.3-70b": "needs 22 GiB on gpu0 + 19 GiB on gpu1, estimated from the file",
+        "gpt-oss-120b": "needs 17 GiB on gpu1 + 44 GiB of RAM, measured",
+        "whisper-large": "needs an unknown amount: gets gpu0 alone",
+    }.items():
+        browser.find(f"[data-model='{model}'] .chip", words)  # after that no row moves
     assert not [call for call in fake.get("/fake/calls") if call == "PLAN llama-3.3-70b"]
     hover(browser, "button[aria-label='Load llama-3.3-70b']")
     tip = browser.find("[role=tooltip]", "evicts qwen3-30b-a3b (18 GiB, idle 3 min)")
@@ -124,7 +121,7 @@ def test_a_model_that_never_fits_says_so_everywhere(browser: Any, fake: Any) -> 
     assert any("503" in line for line in browser.console())
     browser.driver.get(f"{fake.base}/ui/#/models/hostile")
     browser.find("[data-detail=hostile] .problem", why)
-    browser.visit(fake.base, "home")
+    browser.go("home")
     browser.choose("Model to load", "hostile")
     browser.find("[aria-label=Now] [data-plan=never_fits]", why)
 
@@ -185,7 +182,8 @@ def test_a_request_that_waits_or_waited_is_explained(browser: Any, fake: Any) ->
     browser.driver.get(f"{fake.base}/ui/#/activity?request={record['id']}")
     browser.press(f"Why? Request {record['id'] + 1}")
     browser.find("dialog", f"for {record['model_id']} to load")
-    browser.visit(fake.base, "home")
+    browser.press("Close", "dialog")
+    browser.go("home")
     browser.press("Why? gpt-oss-120b")
     browser.find("dialog", "gpt-oss-120b is being loaded")
 

@@ -21,15 +21,6 @@ def shows(browser: Any, model: str, state: str) -> None:
     browser.find(f"[data-model={model}] [data-state={state}]")
 
 
-def test_load_and_unload(browser: Any, server: Any) -> None:
-    browser.press("Load alpha")
-    shows(browser, "alpha", "ready")
-    assert server.states() == {"alpha": "ready"}
-    browser.press("Unload alpha")
-    shows(browser, "alpha", "stopped")
-    assert server.states() == {}
-
-
 def test_a_swap_is_seen_live_and_explained(browser: Any, server: Any) -> None:
     server.ask("alpha")
     shows(browser, "alpha", "ready")
@@ -40,7 +31,7 @@ def test_a_swap_is_seen_live_and_explained(browser: Any, server: Any) -> None:
     browser.find("[aria-label=State]", "beta was loaded for a request, evicting alpha")
 
 
-def test_sleep_and_wake(browser: Any, server: Any) -> None:
+def test_load_sleep_wake_and_unload(browser: Any, server: Any) -> None:
     browser.press("Load sleeper")
     browser.press("Sleep sleeper")
     shows(browser, "sleeper", "asleep")
@@ -49,6 +40,9 @@ def test_sleep_and_wake(browser: Any, server: Any) -> None:
     shows(browser, "sleeper", "ready")
     browser.press("Unload sleeper")
     shows(browser, "sleeper", "stopped")
+    assert server.states() == {}
+    browser.press("Log of sleeper")
+    browser.find(".log-line", "sleeper")
 
 
 def test_a_load_can_be_cancelled(browser: Any, server: Any) -> None:
@@ -101,8 +95,11 @@ def test_unload_all_asks_first(browser: Any, server: Any) -> None:
     browser.find(".toast", "All models are unloaded")
 
 
-def test_unlisted_models_and_names(browser: Any) -> None:
-    browser.find("[data-model=embed]")
+def test_the_list_has_groups_with_their_rules_is_searched_and_hides_what_is_unlisted(
+    browser: Any,
+) -> None:
+    stays = browser.find("section[aria-label='Group always-there']", "embed")
+    assert "stays" in stays.text
     browser.press("Hide unlisted models")
     browser.gone("[data-model=embed]")
     browser.reload()
@@ -112,26 +109,11 @@ def test_unlisted_models_and_names(browser: Any) -> None:
     browser.find("[data-model=embed]")
     browser.press("Name")
     browser.find("[data-model=alpha] .name", "Alpha")
-
-
-def test_groups_and_their_rules(browser: Any) -> None:
-    stays = browser.find("section[aria-label='Group always-there']")
-    assert "stays" in stays.text
-    assert "embed" in stays.text
-
-
-def test_a_model_is_found_by_name(browser: Any) -> None:
     browser.fill(".search input", "sleep")
     browser.gone("[data-model=alpha]")
     browser.find("[data-model=sleeper]")
     browser.fill(".search input", "zzz")
     browser.find(".empty", "No model matches")
-
-
-def test_the_log_of_one_model(browser: Any, server: Any) -> None:
-    server.ask("alpha")
-    browser.press("Log of alpha")
-    browser.find(".log-line", "alpha")
 
 
 def test_the_page_of_a_model_says_all_of_it(browser: Any, server: Any) -> None:

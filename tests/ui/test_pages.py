@@ -287,6 +287,8 @@ def test_the_charts_have_a_colour_for_each_model_and_a_range(browser: Any, fake:
           [...chart.querySelectorAll("li")].map((each) => [each.textContent.split(" ")[0],
             getComputedStyle(each.firstElementChild).backgroundColor]));
     """
+    browser.wait(lambda: len(browser.all(".chart canvas")) == 10, "ten charts")
+    browser.find(".chart-legend", "qwen3-30b-a3b")
     browser.find(".chart h2", "Generated tokens/s")
     browser.find(".chart h2", "Waiting requests")
     found = {tuple(each) for each in browser.run(colours) if each[0].startswith(("qwen", "bge"))}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.harness import real_model
 from tests.ui import servers
 
 pytestmark = pytest.mark.e2e(limit_s=240)
@@ -16,10 +17,7 @@ LOAD_S = 100
 
 @pytest.fixture
 def llama(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    variables, why = servers.demo_variables()
-    if why:
-        pytest.skip(f"no real model: {why}")
-    server = servers.demo(tmp_path_factory.mktemp("llama"), variables)
+    server = servers.demo(tmp_path_factory.mktemp("llama"), real_model())
     server.start()
     yield server
     browser.driver.get("about:blank")  # no page asks any more

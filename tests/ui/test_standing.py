@@ -53,14 +53,13 @@ def test_a_peer_shows_the_outcome_of_its_last_request(browser: Any, fake: Any, w
 def test_a_load_says_how_much_of_the_files_was_read(browser: Any, fake: Any) -> None:
     read = "40% of 60.0 GiB at 1.1 GiB/s"
     fake.post("/fake/answer", {"text": "An answer."})
-    for page, place in {
-        "models": "[data-model=gpt-oss-120b]",
-        "home": "[data-home-model=gpt-oss-120b]",
-        "models/gpt-oss-120b": "[data-detail=gpt-oss-120b] [aria-label=State]",
-    }.items():
-        browser.visit(fake.base, page)
-        browser.find(f"{place} .load-progress", read)
-    browser.visit(fake.base, "playground")
+    browser.visit(fake.base, "models")
+    browser.find("[data-model=gpt-oss-120b] .load-progress", read)
+    browser.go("home")
+    browser.find("[data-home-model=gpt-oss-120b] .load-progress", read)
+    browser.run("location.hash = '#/models/gpt-oss-120b'")
+    browser.find("[data-detail=gpt-oss-120b] [aria-label=State] .load-progress", read)
+    browser.go("playground")
     browser.choose("Model", "gpt-oss-120b")
     browser.fill(".composer-text", "hello")
     browser.press("Send")

@@ -25,13 +25,6 @@ def said(answer) -> str:
 JSON = "Content-Type: application/json"
 
 
-def test_requests_on_one_connection(server, connect) -> None:
-    client = connect()
-    for _ in range(3):
-        assert client.ask(request("/health")).body == b"OK"
-    assert "You said: hi" in said(client.ask(post(chat(), JSON, path=CHAT)))
-
-
 def test_pipelined_requests_are_answered_in_order(server, connect) -> None:
     client = connect()
     client.send(

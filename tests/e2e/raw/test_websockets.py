@@ -59,24 +59,19 @@ def in_flight(server) -> int:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_messages_pings_and_the_close_handshake(server, connect, path: str) -> None:
+def test_messages_fragments_pings_and_the_close_handshake(server, connect, path: str) -> None:
     client = connect()
-    upgrade(client, path)
-    client.send(frame(TEXT, b"hello"))
-    assert read_frame(client) == (TEXT, b"hello")
+    upgrade(client, path, behind=frame(TEXT, b"eager"))
+    assert read_frame(client) == (TEXT, b"eager")
+    client.send(frame(TEXT, b"one ", end=False) + frame(0, b"two"))
+    assert read_frame(client) == (TEXT, b"one ")
+    assert read_frame(client) == (0, b"two")
     client.send(frame(PING, b"?"))
     assert read_frame(client) == (PONG, b"?")
     client.send(frame(CLOSE, b"\x03\xe8"))
     assert read_frame(client) == (CLOSE, b"\x03\xe8")
     client.half_close()
     assert client.rest() == b""
-
-
-def test_frames_sent_along_with_the_request_arrive(server, connect) -> None:
-    client = connect()
-    upgrade(client, behind=frame(TEXT, b"eager") + frame(TEXT, b"very"))
-    assert read_frame(client) == (TEXT, b"eager")
-    assert read_frame(client) == (TEXT, b"very")
 
 
 def test_a_large_message_is_intact(server, connect) -> None:
@@ -89,15 +84,6 @@ def test_a_large_message_is_intact(server, connect) -> None:
     sender.get()
     assert opcode == BINARY
     assert echoed == payload
-
-
-def test_fragments_stay_fragments(server, connect) -> None:
-    client = connect()
-    upgrade(client)
-    client.send(frame(TEXT, b"one ", end=False))
-    client.send(frame(0, b"two"))
-    assert read_frame(client) == (TEXT, b"one ")
-    assert read_frame(client) == (0, b"two")
 
 
 def test_the_end_of_the_client_reaches_the_model(server, connect) -> None:
