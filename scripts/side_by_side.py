@@ -24,8 +24,8 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_TESTS = 5  # pytest's exit code when nothing was selected
-TOGETHER = "tests/launchers"
-"""Unit tests of one process: they leave processes of a dead owner, and stop all they find."""
+TOGETHER = ("tests/launchers", "tests/e2e/raw")
+"""Folders of one process: the first stops all that a dead owner left, the other shares servers."""
 UI = "tests/ui"
 LANES, LANES_WITH_BROWSER = 5, 2
 ALONE = "tests/e2e/test_kills.py"
@@ -53,6 +53,9 @@ FACTORS = {
     "tests/e2e/test_warm_swaps.py": 2,
     "tests/e2e/test_wheel.py": 2.5,
     "tests/e2e/raw/test_crowd.py": 2.5,
+    "tests/e2e/raw/test_framing.py": 0.1,
+    "tests/e2e/raw/test_smuggling.py": 0.1,
+    "tests/e2e/raw/test_websockets.py": 0.3,
     "tests/launchers/test_child.py": 20,
     "tests/routing/test_scheduler_properties.py": 20,
     "tests/scripts/test_compiled.py": 20,
@@ -217,10 +220,11 @@ def shared(
     shares += [[] for _ in range(count - len(shares))]
     weights = [sum(weight(ROOT / name) for name in share) for share in shares]
     names = {path: str(path.relative_to(ROOT)) for path in files}
-    together = [path for path, name in names.items() if Path(name).parent == Path(TOGETHER)]
-    for path in together:
-        shares[0].append(names.pop(path))
-        weights[0] += weight(path)
+    for folder in TOGETHER:
+        lightest = weights.index(min(weights))
+        for path in [each for each in names if each.parent == ROOT / folder]:
+            shares[lightest].append(names.pop(path))
+            weights[lightest] += weight(path)
     for path in sorted(names, key=weight, reverse=True):
         lightest = weights.index(min(weights))
         shares[lightest].append(names[path])
