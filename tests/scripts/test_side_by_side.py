@@ -20,6 +20,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.e2e  # it starts three interpreters, which takes seconds on a busy machine
 def test_all_files_are_run_and_one_failure_fails_the_run(suite, capfd) -> None:
     (suite / "tests/test_two.py").write_text(TEST.format(fact=False))
     assert side_by_side.main(["unit"]) == 1
@@ -31,17 +32,13 @@ def test_all_files_are_run_and_one_failure_fails_the_run(suite, capfd) -> None:
     assert "1 passed" in capfd.readouterr().out
 
 
-def test_progress_waits_for_the_slowest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_what_processes_have_written_and_waits_for_the_slowest(tmp_path: Path) -> None:
     assert side_by_side.progress_of([(0, 0), (5, 10)], 20) == "20 s, collecting tests"
     said = side_by_side.progress_of([(10, 20), (10, 40)], 20)
     assert said == "20 of 60 tests, about 60 s left"
-
-
-def test_a_run_counts_what_its_process_has_written(tmp_path: Path) -> None:
     progress = tmp_path / "progress"
     run = side_by_side.Run("title", None, sys.stdout.buffer, progress)
     assert run.counts() == (0, 0)
-    progress.write_text("")  # about to be written
-    assert run.counts() == (0, 0)
-    progress.write_text("3 12")
-    assert run.counts() == (3, 12)
+    for text, counts in (("", (0, 0)), ("3 12", (3, 12))):  # "": about to be written
+        progress.write_text(text)
+        assert run.counts() == counts

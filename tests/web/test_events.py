@@ -96,6 +96,7 @@ def test_it_begins_with_both_logs_the_models_and_all_metrics(world) -> None:
 # --- what happens ------------------------------------------------------------------------------
 
 
+@parity("Profiles", "event `profileChanged`")
 def test_a_change_of_models_is_the_whole_list_and_the_change_itself(world) -> None:
     feed = world.feed()
     told(feed)
@@ -118,12 +119,6 @@ def test_a_change_of_models_is_the_whole_list_and_the_change_itself(world) -> No
     assert named(frames, "configReload") == [
         {"phase": "failed", "source": "c.yaml", "errors": ["models: is not a mapping"]}
     ]
-
-
-@parity("Profiles", "event `profileChanged`")
-def test_a_change_of_profile_is_told_with_the_models(world) -> None:
-    feed = world.feed()
-    told(feed)
     world.publish(ProfileChanged("work"))
     frames = told(feed)
     assert [kind for kind, _ in envelopes(frames)] == ["modelStatus", "profileChanged"]
