@@ -93,17 +93,6 @@ def test_loads_by_hand_and_preloads_have_a_deadline() -> None:
     assert not world.scheduler._state.awaited
 
 
-def test_without_a_queue_timeout_a_load_waits_for_ever() -> None:
-    world = World("a b", queue_timeout_s=0.0)
-    stream = world.occupy("a")
-    command = world.load("b")
-    world.run(1e6)
-    assert world.outcome(command) is None
-    world.finish(stream)
-    world.run(2.0)
-    assert world.outcome(command) is OK
-
-
 def test_a_load_by_hand_starts_the_count_of_failures_again() -> None:
     world = World("a")
     world.fail("a")
