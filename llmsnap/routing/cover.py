@@ -120,6 +120,17 @@ def is_enough(
     return all(one >= other for one, other in zip(freed, need, strict=True))
 
 
+def is_needed(
+    candidates: Sequence[Sequence[Way]], chosen: Sequence[int | None], need: Bytes
+) -> bool:
+    """Tell whether *chosen* frees *need*, and would not if one stayed, or left by a lesser way."""
+    for number, index in enumerate(chosen):
+        for less in {None, index - 1 if index else None} if index is not None else ():
+            if is_enough(candidates, (*chosen[:number], less, *chosen[number + 1 :]), need):
+                return False
+    return is_enough(candidates, chosen, need)
+
+
 def _without_idle(
     candidates: Sequence[Sequence[Way]], chosen: list[int | None], need: Bytes
 ) -> list[int | None]:

@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 
 from llmsnap.config import device_order
 from llmsnap.models import State
-from llmsnap.routing.cover import Bytes, Cover, Way, cheapest, cover_of, is_enough
+from llmsnap.routing.cover import Bytes, Cover, Way, cheapest, cover_of, is_needed
 from llmsnap.routing.residency import (
     Action,
     Answer,
@@ -433,8 +433,7 @@ class _Ledger:
             model = facts.get(need.model_id)
             if model is None or need.model_id == target:
                 continue
-            is_gone = model.state is State.STOPPED and need.model_id not in self._running
-            if not is_gone or model.leaves is not None:
+            if model.state is not State.STOPPED or need.model_id in self._running:
                 self._account(need, model)
 
     def _account(self, need: Need, model: ModelFacts) -> None:
@@ -518,7 +517,7 @@ class _Ledger:
         )
 
     def kept(self, current: Plan) -> _Placed | None:
-        """Return the plan that gates are shut for, if it still frees enough."""
+        """Return the plan that gates are shut for, if it still frees enough, and not too much."""
         place = current.room.device if current.room is not None else ""
         takes = self._memory.held(self._target, place)
         need = self._missing(takes)
@@ -527,7 +526,7 @@ class _Ledger:
             action = current.how.get(each.model_id)
             chosen.append(each.actions.index(action) if action in each.actions else None)
         ways = [each.ways for each in self._candidates]
-        if not is_enough(ways, chosen, need):
+        if not is_needed(ways, chosen, need):
             return None
         cover = cover_of(ways, chosen)
         return _Placed(place, takes, need, cover, self._answers_s(cover))

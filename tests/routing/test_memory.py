@@ -280,6 +280,8 @@ def test_an_unknown_need_is_the_whole_first_device_or_that_of_its_model() -> Non
     other = Memory([gpu(16)], [need("t", 1), Need("a", is_known=False)])
     assert leaving(other, "a") == {"a": STOP}
     two = [gpu(16), gpu(8, name="gpu1")]
+    busy_card = Memory([gpu(16, others=3, reserve=1)], [Need("t", is_known=False)])
+    assert busy_card.held("t", "") == (12 * GIB,)
     placed = Memory(two, [need("t", 1), Need("a", is_known=False, device="gpu1")])
     assert placed.held("a", "") == (0, 8 * GIB)
     assert leaving(placed, "a") == {}
@@ -345,6 +347,17 @@ def test_gates_stay_shut_for_a_plan_that_still_does() -> None:
         found = plan(memory, "bc", current, **{**busy, **changed})
         assert isinstance(found, Plan)
         assert found.victims == victims
+
+
+def test_gates_open_where_a_victim_is_not_needed_any_more() -> None:
+    needs = [need("t", 10), need("b", 6), need("c", 6)]
+    busy = {name: Facts(busy=True, start_s=3.0) for name in "bc"}
+    current = plan(Memory([gpu(16, others=4)], needs), "bc", **busy)
+    assert isinstance(current, Plan)
+    assert current.victims == ("b", "c")
+    found = plan(Memory([gpu(16)], needs), "bc", current, **busy)
+    assert isinstance(found, Plan)
+    assert found.victims == ("b",)
 
 
 # --- swaps side by side ---------------------------------------------------------------------------
