@@ -41,7 +41,7 @@ PARTS = {
         for module, tests in {
             "memory": "routing/test_memory* routing/test_[pty]* routing/test_budget",
             "cover": "routing/test_cover routing/test_memory_plans",
-            "preview": "routing/test_m* routing/test_explain routing/test_swaps",
+            "preview": "routing/test_preview routing/test_m* routing/test_pools",
             "together": "routing/test_together commands/test_check",
             "entries": "routing/test_st* routing/test_[lqr]* routing/test_swaps",
             "matrix": "routing/test_matrix routing/test_swaps",

@@ -15,6 +15,7 @@ from llmsnap.config import loads
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.budget import grown
+from llmsnap.routing.entries import ModelState
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Memory
@@ -334,8 +335,12 @@ class World:
     # --- the driver ------------------------------------------------------------------------
 
     def tell(self, event: msg.Event) -> None:
+        scheduler = self.scheduler  # or a recorder in front of it
+        decided = set(scheduler._state.swaps) if isinstance(scheduler, Scheduler) else None
         for effect in self.scheduler.handle(event, self.now):
             self.effects.append(effect)
+            if isinstance(effect, msg.StartSwap) and decided is not None:
+                self._check_needed(effect, decided)
             self._act(effect)
 
     def _act(self, effect: msg.Effect) -> None:
@@ -546,6 +551,37 @@ class World:
             if size and taken > each.capacity - each.reserve - each.others
         }
 
+    def _check_needed(self, start: msg.StartSwap, decided: set[int]) -> None:
+        """With a memory budget there would be no room for the target if one of its victims stayed.
+
+        *decided* are the swaps of before this step; those decided in it count in their order.
+        """
+        memory = self.residency
+        if isinstance(memory, Crowded):
+            memory = memory.residency
+        if not isinstance(memory, Memory):
+            return
+        known = self.scheduler._state.models
+        how = {each.model_id: each.action for each in start.evict}
+        takes = memory.held(start.target, known[start.target].device)
+        room = [each.capacity - each.reserve - each.others for each in memory.devices]
+        apart = {each.model_id: each.apart for each in memory.needs}
+        others = [each for each in memory.needs if each.model_id in known.keys() - {start.target}]
+        for spared in how:
+            if apart[spared] and apart[spared] == apart[start.target]:
+                continue
+            left = {**how, spared: None}
+            sizes = [
+                _after_swaps(
+                    memory, known[each.model_id], left, decided | set(range(start.work + 1))
+                )
+                for each in others
+            ]
+            used = [sum(each) for each in zip(takes, *sizes, strict=True)]
+            assert any(a > b for a, b in zip(used, room, strict=True)), (
+                f"{spared} might have stayed"
+            )
+
     def _load_over(self, swap: Swap, wakes: bool, took_s: float) -> None:
         if swap.aborted or swap.over:
             return
@@ -653,6 +689,25 @@ class Crowded:
         if target in self.blocked:
             return Blocked(f"game (pid 7) holds the room of {target}", self.recheck_s)
         return self.residency.plan(target, running, facts, current, now=now)
+
+
+def _after_swaps(
+    memory: Memory, model: ModelState, how: Mapping[str, Action | None], decided: Collection[int]
+) -> tuple[int, ...]:
+    """What *model* holds once the swaps *decided* are over, if those of *how* leave so, or stay."""
+    full = memory.holds(model.model_id, model.device)
+    asleep = memory.holds(model.model_id, model.device, asleep=True)
+    state, action = model.state, None
+    if model.model_id in how:
+        state, action = model.left_from, how[model.model_id]
+    elif model.evicted_by is not None and model.evicted_by.work in decided and model.leaves:
+        action = model.leaves[1]
+    elif model.swap is not None and model.swap.work in decided and not model.swap.aborting:
+        return full
+    if action is Action.STOP or state in {State.STOPPED, State.STOPPING}:
+        return (0,) * len(full)
+    rests = action is Action.SLEEP or state in {State.ASLEEP, State.SLEEP_PENDING}
+    return asleep if rests else full
 
 
 def with_lack(residency: Residency, model_id: str) -> Residency:
