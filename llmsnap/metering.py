@@ -37,7 +37,16 @@ from llmsnap.memory import (
     take_reading,
 )
 from llmsnap.models import State, definition_of
-from llmsnap.routing import Figures, FoundDevice, KnownSizes, Memory, budget_of, shown_gib
+from llmsnap.routing import (
+    DECLARED,
+    ESTIMATED,
+    Figures,
+    FoundDevice,
+    KnownSizes,
+    Memory,
+    budget_of,
+    shown_size,
+)
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import TaskGroup
 from llmsnap.telemetry import Source, WorkerStuck, WorkerThread
@@ -51,7 +60,6 @@ DRIVER_LIMIT_S, FILES_LIMIT_S = 3.0, 5.0
 THRESHOLD = 0.01
 """The share of a device by which a figure must change."""
 LEAST_CHANGE = 16 * 1024**2
-ESTIMATED, DECLARED = "estimated", "declared"
 STAGES = {
     State.STARTING: Stage.LOADING,
     State.WAKING: Stage.LOADING,
@@ -332,9 +340,9 @@ class MemoryMeter:
                 log.warning(
                     "<%s> holds %s of %s, and its `memory` says %s: it counts as what it holds",
                     model_id,
-                    shown_gib(held),
+                    shown_size(held),
                     device.name,
-                    shown_gib(size),
+                    shown_size(size),
                 )
 
     def _learn(self, model_id: str, run: _Run) -> bool:

@@ -223,7 +223,7 @@ def test_a_figure_of_the_file_that_is_too_small_is_told_once(
     for used in (0, 800, 900, 950):
         machine.run("fixed", State.READY if used else State.STARTING, used)
     assert [record.getMessage() for record in caplog.records] == [
-        "<fixed> holds 0.8 GiB of gpu0, and its `memory` says 0.3 GiB: it counts as what it holds"
+        "<fixed> holds 800 MiB of gpu0, and its `memory` says 300 MiB: it counts as what it holds"
     ]
 
 

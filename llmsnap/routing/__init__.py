@@ -27,7 +27,7 @@ from llmsnap.routing.budget import (
 from llmsnap.routing.driver import Driver, Lease, Ticket
 from llmsnap.routing.explain import ModelView
 from llmsnap.routing.matrix import Matrix
-from llmsnap.routing.memory import Memory, shown_gib
+from llmsnap.routing.memory import DECLARED, ESTIMATED, Memory, shown_size
 from llmsnap.routing.messages import (
     Outcome,
     PreloadEnded,
@@ -57,6 +57,8 @@ from llmsnap.routing.timing import DurationStats
 from llmsnap.routing.together import fits_document, said_of_fits, said_of_sets, sets_document
 
 __all__ = [
+    "DECLARED",
+    "ESTIMATED",
     "Barrier",
     "Driver",
     "DurationStats",
@@ -102,6 +104,6 @@ __all__ = [
     "said_of_sets",
     "said_of_swap",
     "sets_document",
-    "shown_gib",
+    "shown_size",
     "when_document",
 ]

@@ -19,7 +19,7 @@ import gevent
 from llmsnap.config import Config
 from llmsnap.errors import MemoryHeld, QueueTimeout
 from llmsnap.memory import DeviceMemory, program, tree
-from llmsnap.routing.memory import shown_gib
+from llmsnap.routing.memory import shown_size
 from llmsnap.routing.residency import DeviceRoom
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Shortage:
     @property
     def what(self) -> str:
         """What is missing, without what holds it."""
-        return f"{self.device} has {shown_gib(self.free)} free of {shown_gib(self.takes)}"
+        return f"{self.device} has {shown_size(self.free)} free of {shown_size(self.takes)}"
 
     @property
     def who(self) -> str:

@@ -16,11 +16,10 @@ from llmsnap.config import (
     MemoryNeed,
     ModelConfig,
 )
-from llmsnap.routing.memory import GPU_PARTS, Device, Memory, Need, Share
+from llmsnap.routing.memory import DECLARED, GPU_PARTS, Device, Memory, Need, Share
 from llmsnap.routing.pools import Pool
 
 RAM = "ram"
-DECLARED = "declared"
 UNKNOWN = "unknown"
 GROWTH = 1.1
 """The factor by which a need grows with each load that ran out of memory."""

@@ -35,9 +35,11 @@ from llmsnap.routing.residency import (
 )
 from llmsnap.routing.timing import HALF_LIFE_S, UNKNOWN_S
 
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 GPU_PARTS = 10_000
 """Parts of a GPU: the smallest share that Ray counts is one."""
+DECLARED, ESTIMATED = "declared", "estimated"
+"""Sources of figures: the file, and what command and model files let expect."""
 _NOWHERE = "-"
 """No device: what a model takes on any one GPU does not count."""
 
@@ -98,7 +100,7 @@ class Need:
     is_pinned: bool = False
     evict_cost: float = 1.0
     apart: str = ""
-    source: str = "declared"
+    source: str = DECLARED
     lacks: int = 0
     measured: tuple[Share, ...] = ()
     is_measured_asleep: bool = False
@@ -300,8 +302,6 @@ class Memory(Residency):
         if not places:
             return "it needs a GPU, and there is none"
         what = self._shown(need)
-        if need.lacks:
-            what += ", having run out of memory with less"
         known = {each.name for each in self.devices}
         if missing := [name for name in need.named if name not in known]:
             what = f"{' and '.join(missing)}, which this machine does not have"
@@ -310,14 +310,15 @@ class Memory(Residency):
             each for number, each in enumerate(self.devices) if any(one[number] for one in sizes)
         ]
         has = ", ".join(
-            f"{each.name} has {shown_gib(each.capacity - each.reserve)}"
+            f"{each.name} has {shown_size(each.capacity - each.reserve)}"
             for each in wanted or self.devices
         )
         return f"it needs {what}; {has or 'there is no device'}{kept}"
 
     def _why_blocked(self, need: Need, ledger: _Ledger) -> str:
         holders = [
-            f"other programs hold {shown_gib(each.others)} of {each.name}"
+            f"{'llmsnap and other' if each.name == 'ram' else 'other'} programs hold "
+            f"{shown_size(each.others)} of {each.name}"
             + (f" ({each.holders})" if each.holders else "")
             for each in self.devices
             if each.others
@@ -333,10 +334,14 @@ class Memory(Residency):
         if not need.is_known:
             sizes = self.held(need.model_id, "")
             shares = tuple(Share(a.name, b) for a, b in zip(self.devices, sizes, strict=True))
-        shown = [f"{shown_gib(each.size)} on {each.device}" for each in shares if each.size]
+        shown = [f"{shown_size(each.size)} on {each.device}" for each in shares if each.size]
         if need.anywhere:
-            shown.append(f"{shown_gib(need.anywhere)} on one GPU")
-        return " and ".join(shown) or "nothing"
+            shown.append(f"{shown_size(need.anywhere)} on one GPU")
+        what = " and ".join(shown) or "nothing"
+        if not need.is_known or need.source == DECLARED:
+            return what
+        hint = ": give it a `memory` if it takes less" if need.source == ESTIMATED else ""
+        return f"{what} ({need.source}{hint})"
 
 
 @lru_cache(maxsize=4096)
@@ -351,15 +356,15 @@ def _can_pack(sizes: Bytes, rooms: Bytes) -> bool:
     )
 
 
-def shown_gib(size: int) -> str:
-    """Return *size* in GiB, as people read it."""
-    return f"{size / GIB:.1f} GiB"
+def shown_size(size: int) -> str:
+    """Return *size* as people read it: "18.0 GiB", "391 MiB"."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
 
 
 def shown_room(room: Iterable[DeviceRoom]) -> str:
     """Return *room* as people read it: "it needs 18.0 GiB on gpu0, where 20.0 GiB was free"."""
     shown = (
-        f"{shown_gib(each.takes)} on {each.device}, where {shown_gib(each.free)} was free"
+        f"{shown_size(each.takes)} on {each.device}, where {shown_size(each.free)} was free"
         for each in room
     )
     return f"it needs {' and '.join(shown)}"
@@ -601,8 +606,8 @@ class _Ledger:
     def _why(self, best: _Placed) -> str:
         devices = self._memory.devices
         shown = [
-            f"{shown_gib(size)} of {each.name}, "
-            f"of which {shown_gib(max(0, size - max(0, missing)))} is free"
+            f"{shown_size(size)} of {each.name}, "
+            f"of which {shown_size(max(0, size - max(0, missing)))} is free"
             for each, size, missing in zip(devices, best.takes, best.need, strict=True)
             if size
         ]

@@ -506,10 +506,8 @@ def test_a_load_that_always_runs_out_of_memory_is_tried_twice_until_it_can_never
     assert reasons == [RefusalReason.FAILED, *[RefusalReason.NEVER_FITS] * 3]
     assert machine.started == ["b"] * 3
     text = in_full(error_of(asked.refused))
-    assert text == (
-        "b does not fit: it needs 17.3 GiB on gpu0, having run out of memory with less; "
-        "gpu0 has 16.0 GiB"
-    )
+    assert text.startswith("b does not fit: it needs 17.3 GiB on gpu0 (declared + ")
+    assert text.endswith(", having run out of memory); gpu0 has 16.0 GiB")
 
 
 def test_a_load_that_waits_for_memory_says_so_and_takes_a_phase_of_its_own() -> None:
@@ -587,3 +585,31 @@ def test_the_occupancy_follows_each_model_from_its_reservation_to_its_end() -> N
 
 def test_without_a_budget_no_device_is_known() -> None:
     assert World("a").scheduler.occupancy() == Occupancy("group")
+
+
+@pytest.mark.parametrize(
+    ("source", "others", "why"),
+    [
+        ("declared", 0, "it needs 391 MiB on ram; ram has 380 MiB"),
+        (
+            "estimated",
+            0,
+            "it needs 391 MiB on ram (estimated: give it a `memory` if it takes less); ram has "
+            "380 MiB",
+        ),
+        (
+            "measured 2026-11-30",
+            46,
+            "t needs 391 MiB on ram (measured 2026-11-30); llmsnap and other programs hold 46 MiB "
+            "of ram",
+        ),
+    ],
+)
+def test_what_does_not_fit_says_why_in_figures_that_differ(
+    source: str, others: int, why: str
+) -> None:
+    mib = 1024**2
+    ram = Device("ram", (380 if not others else 420) * mib, others=others * mib)
+    memory = Memory([ram], [Need("t", (Share("ram", 391 * mib),), source=source)])
+    found = memory.plan("t", "", {"t": Facts()})
+    assert found == (Blocked(why) if others else NeverFits(why))
