@@ -721,6 +721,7 @@ class Service:
             asked_by=self._askers(record.tickets),
             memory=tuple(memory_document(begun.before, self.occupancy())) if begun else (),
             prompt_tokens=begun.prompt_tokens if begun else {},
+            node=self._processes[record.target].machine if record.target in self._processes else "",
         )
         self.bus.publish(event)
 

@@ -49,6 +49,11 @@ def is_node(device: str) -> bool:
     return "/" in device
 
 
+def amount(device: str, size: int) -> float:
+    """Return *size* as documents have it: in bytes, on a machine of a launcher in GPUs."""
+    return size / GPU_PARTS if is_node(device) else size
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One device: bytes it has, keeps free, and other programs use. *holders* names those.

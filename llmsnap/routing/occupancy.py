@@ -12,8 +12,8 @@ from llmsnap.models import State
 from llmsnap.routing.cover import Bytes
 from llmsnap.routing.entries import ModelState
 from llmsnap.routing.matrix import Matrix
-from llmsnap.routing.memory import Device, Memory, Need, Share
-from llmsnap.routing.pools import budget_in, here_of
+from llmsnap.routing.memory import Device, Memory, Need, Share, amount
+from llmsnap.routing.pools import budget_in, here_of, pools_in
 from llmsnap.routing.state import SchedulerState
 
 UNKNOWN = "unknown"
@@ -82,27 +82,73 @@ class ModelNeed:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuShare:
+    """The GPUs of a machine that a model has, or that a swap is about to take for it."""
+
+    model: str
+    gpus: float
+    asleep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOccupancy:
+    """One machine of a launcher, ``LAUNCHER/NODE``, in GPUs. *others* is what other jobs have."""
+
+    name: str
+    gpus: float
+    others: float
+    free: float
+    residents: tuple[GpuShare, ...]
+    reserved: tuple[GpuShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Occupancy:
-    """All devices in order, and all models in order of definition. *mode* names the residency."""
+    """All devices in order, and all models in order of definition. *mode* names the residency.
+
+    *nodes* are the machines of launchers, as far as their engines tell.
+    """
 
     mode: str
     devices: tuple[DeviceOccupancy, ...] = ()
     models: tuple[ModelNeed, ...] = ()
+    nodes: tuple[NodeOccupancy, ...] = ()
 
 
 def occupancy(state: SchedulerState) -> Occupancy:
     """Return what each device holds now, and what each model needs."""
+    pools = [Memory(each.nodes, each.needs) for each in pools_in(state.residency)]
+    nodes = tuple(_in_gpus(each) for pool in pools for each in _devices(pool, state))
     memory = budget_in(state.residency)
     if memory is None:
-        return Occupancy("matrix" if isinstance(here_of(state.residency), Matrix) else "group")
+        is_matrix = isinstance(here_of(state.residency), Matrix)
+        return Occupancy("matrix" if is_matrix else "group", nodes=nodes)
+    needs = tuple(_need(memory, need) for need in memory.needs)
+    return Occupancy("memory", tuple(_devices(memory, state)), needs, nodes)
+
+
+def _devices(memory: Memory, state: SchedulerState) -> list[DeviceOccupancy]:
     models = ((need, state.models.get(need.model_id)) for need in memory.needs)
     holdings = [
         _holding(memory, need, model)
         for need, model in models
         if model is not None and (model.state not in _GONE or model.swap is not None)
     ]
-    devices = [_use(device, number, holdings) for number, device in enumerate(memory.devices)]
-    return Occupancy("memory", tuple(devices), tuple(_need(memory, need) for need in memory.needs))
+    return [_use(device, number, holdings) for number, device in enumerate(memory.devices)]
+
+
+def _in_gpus(node: DeviceOccupancy) -> NodeOccupancy:
+    return NodeOccupancy(
+        node.name,
+        amount(node.name, node.capacity),
+        amount(node.name, node.others.bytes),
+        amount(node.name, node.free),
+        tuple(
+            GpuShare(each.model, amount(node.name, each.bytes), each.asleep)
+            for each in node.residents
+        ),
+        tuple(GpuShare(each.model, amount(node.name, each.bytes)) for each in node.reserved),
+    )
 
 
 # --- what models hold -----------------------------------------------------------------------------

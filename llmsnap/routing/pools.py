@@ -278,6 +278,11 @@ def here_of(residency: Residency) -> Residency:
     return residency.here if isinstance(residency, Pooled) else residency
 
 
+def pools_in(residency: Residency) -> tuple[Pool, ...]:
+    """Return the launchers on clusters of *residency*."""
+    return residency.pools if isinstance(residency, Pooled) else ()
+
+
 def budget_in(residency: Residency) -> Memory | None:
     """Return the memory budget of this machine; None where the residency is another one."""
     here = here_of(residency)

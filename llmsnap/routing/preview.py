@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from llmsnap.models import State
 from llmsnap.routing.entries import ModelState
 from llmsnap.routing.explain import eta_s
+from llmsnap.routing.memory import amount, is_node
 from llmsnap.routing.messages import SwapRecord
 from llmsnap.routing.occupancy import DeviceOccupancy, Occupancy
 from llmsnap.routing.policies import AT_ONCE
@@ -87,11 +88,12 @@ def _leaving(
     model, room = state.models[name], plan.room or Room()
     sizes = next((each.size for each in room.frees if each.model_id == name), ())
     frees = sum(max(0, size) for size in sizes)
-    is_now = running is None
+    is_now, on_nodes = running is None, any(map(is_node, room.names))
     return {
         "model": name,
         "action": str(plan.how.get(name, model.leave_by)),
-        "frees": frees or None,
+        "frees": (frees or None) if not on_nodes else None,
+        **({"gpus": amount(room.names[0], frees)} if on_nodes else {}),
         "busy": is_now and model.busy,
         "idle_s": max(0.0, state.now - model.idle_since) if is_now and not model.busy else None,
     }
@@ -133,12 +135,15 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     room = plan.room
     if room is not None:
         found["device"] = room.device
-        found["takes"] = dict(zip(room.names, room.takes, strict=True))
-        found["left"] = dict(zip(room.names, room.left, strict=True))
-        found["frees"] = {
-            each.model_id: dict(zip(room.names, each.size, strict=True)) for each in room.frees
-        }
+        found["takes"] = _amounts(room, room.takes)
+        found["left"] = _amounts(room, room.left)
+        found["frees"] = {each.model_id: _amounts(room, each.size) for each in room.frees}
     return found
+
+
+def _amounts(room: Room, sizes: Iterable[int]) -> dict[str, float]:
+    """Return *sizes* by device: bytes, and GPUs where a device is a machine of a launcher."""
+    return {name: amount(name, size) for name, size in zip(room.names, sizes, strict=True)}
 
 
 def when_document(record: SwapRecord, offset_s: float) -> dict[str, Any] | None:

@@ -63,6 +63,8 @@ def said_of_plan(answer: Mapping[str, Any]) -> Iterator[str]:
 def _shown(leaving: Mapping[str, Any]) -> str:
     """Return "qwen (14 GiB, idle 3 min)"."""
     facts = [size(leaving["frees"])] if leaving["frees"] else []
+    if leaving.get("gpus"):
+        facts.append(gpus(leaving["gpus"]))
     if leaving["busy"]:
         facts.append("busy")
     elif leaving["idle_s"] is not None:
@@ -99,7 +101,8 @@ def _details(plan: Mapping[str, Any]) -> Iterator[str]:
     if plan.get("combination"):
         yield f"Allowed by set {plan['set']}: {' & '.join(plan['combination'])}."
     if plan.get("device"):
-        yield f"Placed on {plan['device']}."
+        is_node = "/" in plan["device"]
+        yield f"{'Room for it is' if is_node else 'Placed'} on {plan['device']}."
     for each in plan["considered"]:
         reason = LOST_BY.get(each["lost_by"], each["lost_by"])
         victims = _listed(each["victims"]) or "nothing"
@@ -139,6 +142,8 @@ def said_of_swap(swap: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} to {target}, {asked}, was given up{f': {error}' if error else ''}."
     if asked_by := [_asker(each) for each in swap.get("asked_by", ())]:
         yield f"Asked for by {_listed(asked_by)}."
+    if node := swap.get("node"):
+        yield f"It runs on {node}."
     yield from _said_of_time(swap)
     how = swap.get("how", {})
     evicted = _listed(
@@ -243,6 +248,11 @@ def said_of_request(request: Mapping[str, Any], swap: Mapping[str, Any] | None) 
 def took(seconds: float) -> str:
     """Return a duration: ``0.4 s``, ``45 s``, ``61 min``."""
     return f"{seconds:.1f} s" if seconds < 10 else span(seconds)
+
+
+def gpus(number: float) -> str:
+    """Return a number of GPUs: ``1 GPU``, ``0.5 GPUs``."""
+    return "1 GPU" if number == 1 else f"{number:g} GPUs"
 
 
 def size(number: int) -> str:

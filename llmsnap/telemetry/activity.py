@@ -368,6 +368,7 @@ def swap_object(swap: SwapFinished) -> dict[str, Any]:
         "plan": dict(swap.plan) if swap.plan is not None else None,
         "memory": [dict(each) for each in swap.memory],
         "prompt_tokens": dict(swap.prompt_tokens),
+        "node": swap.node or None,
     }
 
 

@@ -85,6 +85,8 @@ class SwapFinished(Event, frozen=True, kw_only=True):
     """What our models held on each device before and after it."""
     prompt_tokens: Mapping[str, int] = {}
     """Tokens of prompts that were ``saved`` before a stop, and ``restored`` after the load."""
+    node: str = ""
+    """The machine of a launcher that the target runs on since, ``LAUNCHER/NODE``."""
 
 
 class PromptsKept(Event, frozen=True):

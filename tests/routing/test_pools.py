@@ -12,6 +12,7 @@ from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.memory import GPU_PARTS, Device, Need
 from llmsnap.routing.messages import ModelRules
+from llmsnap.routing.occupancy import GpuShare, NodeOccupancy
 from llmsnap.routing.pools import Pool, Pooled
 from llmsnap.routing.residency import Groups
 from llmsnap.routing.swaps import RETRIES
@@ -219,6 +220,25 @@ def test_models_leave_before_the_start_where_the_engine_tells_what_is_free(
     assert leavers(cluster) == left
     assert bool(cluster.refused) is (not left and asked == "c"), "the engine has the last word"
     assert found.in_flight is not bool(cluster.refused)
+
+
+def test_who_has_which_gpus_and_who_would_leave_is_told_in_gpus() -> None:
+    cluster = Cluster("a b c", 3, gpus={"b": 2})
+    cluster.world.serve("a", "b")
+    cluster.tell()
+    found = cluster.world.scheduler.occupancy()
+    assert found.nodes == (
+        NodeOccupancy("farm/0", 3.0, 0.0, 0.0, (GpuShare("a", 1.0), GpuShare("b", 2.0)), ()),
+    )
+    plan = cluster.world.scheduler.preview("c", cluster.world.now)
+    assert plan is not None
+    assert (plan["device"], plan["takes"], plan["frees"]) == (
+        *("farm/0", {"farm/0": 1.0}),
+        {"a": {"farm/0": 1.0}},
+    )
+    assert plan["summary"].startswith("evicts a (1 GPU, idle ")
+    assert plan["why"] == "c needs 1 GPU on a machine of farm"
+    assert "Room for it is on farm/0." in plan["sentences"]
 
 
 def test_two_models_do_not_get_the_same_last_gpu() -> None:

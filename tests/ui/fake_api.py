@@ -399,7 +399,7 @@ def one_request(name: str) -> Response:
 def memory() -> Response:
     if world.budget:
         return jsonify(made_up_memory.memory(world.models))
-    return jsonify(mode="group", devices=[], models=[])
+    return jsonify(mode="group", devices=[], models=[], nodes=made_up_memory.NODES)
 
 
 @bp.get("/api/plan")

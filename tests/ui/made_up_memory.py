@@ -24,6 +24,16 @@ DEVICES = [
     ("gpu1", "NVIDIA GeForce RTX 4090", 24.0, 0.5, (0.0, "")),
     ("ram", None, 64.0, 4.0, (0.0, "")),
 ]
+NODES = [
+    {
+        "name": "farm/n1",
+        "gpus": 4.0,
+        "others": 0.5,
+        "free": 1.5,
+        "residents": [{"model": "bge-m3", "gpus": 1.0, "asleep": False}],
+        "reserved": [{"model": "qwen3-coder", "gpus": 1.0, "asleep": False}],
+    }
+]
 LOADING = {"starting", "waking"}
 LOADED = {"ready", "sleepPending", "stopping"}
 

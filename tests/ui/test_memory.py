@@ -69,13 +69,19 @@ def test_a_bar_follows_the_states_and_a_part_leads_to_its_model(browser: Any, fa
     assert "1.2 GiB on any GPU, measured; pinned" in settings.text
 
 
-def test_without_a_budget_pages_are_as_before(browser: Any, fake: Any) -> None:
+def test_without_a_budget_pages_show_the_machines_of_launchers_alone(
+    browser: Any, fake: Any
+) -> None:
     fake.post("/fake/budget/off")
     try:
         browser.visit(fake.base, "models")
         browser.find("[data-model=bge-m3] .chip")
-        assert not browser.all(".device-bar")
+        assert not browser.all("[data-device=gpu0]")
         assert not browser.all("[data-model=bge-m3] .chip", "needs")
+        assert browser.find("[data-device='farm/n1'] .device-bar").get_attribute("aria-label") == (
+            "farm/n1: 1.5 GPUs of 4 GPUs free; other jobs 0.5 GPUs; bge-m3 1 GPU; "
+            "qwen3-coder 1 GPU, reserved for its load"
+        )
         browser.go("home")
         browser.find("[aria-label=Devices] meter")
     finally:

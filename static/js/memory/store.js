@@ -13,6 +13,9 @@ const UNKNOWN = "unknown"; // the source of a need that is
 /** The devices of the budget; empty where groups or a matrix decide. */
 export const devices = signal([]);
 
+/** The machines of launchers, in the form of devices with GPUs instead of bytes. */
+export const nodes = signal([]);
+
 /** Whether an answer has arrived: before that, what there is besides the budget may not be shown yet. */
 export const memoryKnown = signal(false);
 
@@ -35,6 +38,7 @@ export const refreshMemory = singleFlight(async () => {
     const found = await getJson("/api/memory");
     batch(() => {
       show(devices, found.devices.filter((device) => isUsed(device, found.models)));
+      show(nodes, (found.nodes ?? []).filter(({ gpus }) => gpus > 0).map(asDevice));
       show(needs, new Map(found.models.map((each) => [each.model, each])), found.models);
     });
   } catch (error) {
@@ -42,6 +46,9 @@ export const refreshMemory = singleFlight(async () => {
   }
   memoryKnown.value = true;
 });
+
+const share = ({ model, gpus, asleep }) => ({ model, bytes: gpus, asleep, source: "" });
+const asDevice = ({ name, gpus, others, free, residents, reserved }) => ({ name, label: null, unit: "gpus", capacity: gpus, reserve: 0, free, others: { bytes: others, holders: "" }, residents: residents.map(share), reserved: reserved.map(share) });
 
 /** RAM is always a device of the budget, though it says nothing where models run on GPUs only. */
 const isUsed = ({ name, residents, reserved, others }, models) => name !== "ram" || residents.length > 0 || reserved.length > 0 || others.bytes > 0 || models.some(({ need }) => "ram" in need);
@@ -82,6 +89,9 @@ export function fitsNow(id) {
 // --- in words
 
 const GIB = 1024 ** 3;
+
+/** What a device has: (1610612736) -> "1.5 GiB", (1, "gpus") -> "1 GPU". */
+export const amountText = (amount, unit) => (unit === "gpus" ? `${amount.toLocaleString("en", { maximumFractionDigits: 2 })} ${amount === 1 ? "GPU" : "GPUs"}` : sizeText(amount));
 
 /** 15032385536 -> "14 GiB", 1610612736 -> "1.5 GiB". */
 export const sizeText = (bytes) => `${(bytes / GIB).toLocaleString("en", { maximumFractionDigits: 1 })} GiB`;

@@ -17,7 +17,7 @@ import { coverage, useStatistics } from "../activity/statistics.js";
 import { LogPanel } from "../logs/log-panel.js";
 import { followLog, LineBuffer, logs } from "../logs/store.js";
 import { DeviceBars } from "../memory/device-bars.js";
-import { devices, watchMemory } from "../memory/store.js";
+import { devices, nodes, watchMemory } from "../memory/store.js";
 import { ModelDetail } from "./detail.js";
 import { failures } from "./failures.js";
 import { ModelRow } from "./model-row.js";
@@ -151,7 +151,7 @@ export function Statistics({ active }) {
 // --- the page
 
 function Devices() {
-  return html`<section class="card models-devices" aria-label="Memory" hidden=${!devices.value.length}><ul class="devices"><${DeviceBars} /></ul></section>`;
+  return html`<section class="card models-devices" aria-label="Memory" hidden=${!devices.value.length && !nodes.value.length}><ul class="devices"><${DeviceBars} /></ul></section>`;
 }
 
 function ModelsList({ active }) {
