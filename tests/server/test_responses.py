@@ -79,17 +79,10 @@ def test_connection_is_the_servers_word_but_close_is_obeyed(serve) -> None:
     assert client.rest() == b""
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        ("X-A", "1\r\nX-B: 2"),
-        ("X-A", "1\n"),
-        ("X-A", "\r"),
-        ("X-A\r\nX-B", "2"),
-        ("X-A", "\0"),
-        ("X-A", "Δ"),
-    ],
-)
+BREAKING = ["1\r\nX-B: 2", "1\n", "\r", "\0", "Δ"]
+
+
+@pytest.mark.parametrize("header", [("X-A\r\nX-B", "2"), *(("X-A", value) for value in BREAKING)])
 def test_a_header_that_breaks_out_is_our_bug(serve, header, caplog) -> None:
     answer = serve(answering(headers=[header])).connect().ask(request())
     assert answer.status == 500
