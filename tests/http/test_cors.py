@@ -100,8 +100,6 @@ def test_which_origins_no_strangers_web_site_can_have() -> None:
         ("http://h/llm/upstream/a/upstream/b/", "a/upstream/b/"),
         ("http://h/comfyui/", "comfyui_auto/"),
         ("http://h/llm/comfyui/api/x", "comfyui_auto/api/x"),
-        ("http://h/upstream/a/comfyui/x", "a/comfyui/x"),
-        ("http://h/ui/comfyui/", ""),
         ("http://h/llm/ui/models/comfyui/x", ""),
         ("http://h/ui/?from=/upstream/a/", ""),
         ("http://h/", ""),
@@ -130,7 +128,6 @@ def test_who_runs_pages(name: str, browser: bool) -> None:
 @pytest.mark.parametrize(
     ("origin", "host", "same"),
     [
-        ("http://box", "box", True),
         ("http://box", "box:80", True),
         ("https://box:443", "box", True),
         ("http://box:8080", "box:8080", True),
@@ -140,7 +137,6 @@ def test_who_runs_pages(name: str, browser: bool) -> None:
         ("http://box", "", False),
         ("http://box:port", "box", False),
         ("http://[::1", "[::1", False),
-        ("null", "null", False),
         ("", "", False),
     ],
 )

@@ -26,10 +26,12 @@ def words(error, sent: bytes) -> bytes:
 def test_pieces_pass_and_are_shown_to_the_observer() -> None:
     context = FakeContext()
     stream = ProxyStream(context, FakeExchange(b"a", b"bc", b""))
-    assert list(stream) == [b"a", b"bc"]
-    assert context.seen == b"abc"
+    assert (list(stream), context.seen) == ([b"a", b"bc"], b"abc")
     stream.close()
-    assert context.ends == [None]
+    ProxyStream(context, FakeExchange(b"a")).close()
+    assert context.ends[0] is None
+    assert isinstance(context.ends[1], ClientGone), "what is not read to its end lost its client"
+    assert context.status == 499
 
 
 @pytest.mark.parametrize("protocol", ["HTTP/1.0", "HTTP/1.1"])
@@ -86,15 +88,6 @@ def test_what_interrupted_the_request_is_told_unless_the_client_left(why, status
     else:
         assert next(stream) == b"<a was unloaded after >"
     assert context.status == status
-
-
-def test_an_answer_nobody_reads_to_its_end_has_lost_its_client() -> None:
-    context = FakeContext()
-    stream = ProxyStream(context, FakeExchange(b"a", b"b"))
-    next(stream)
-    stream.close()
-    assert isinstance(context.ends[0], ClientGone)
-    assert context.status == 499
 
 
 @pytest.mark.parametrize("interrupted", [True, False])

@@ -31,6 +31,7 @@ from llmsnap.server.main import (
 )
 from tests.parity import parity
 from tests.server.raw import RawClient, request
+from tests.server.test_listener import Gated, ok
 
 
 class FakeService:
@@ -51,60 +52,35 @@ class FakeService:
         self.told.append("kill")
 
 
-def ok(environ, start_response):
-    start_response("200 OK", [])
-    return [b"ok"]
-
-
 @pytest.fixture
 def service() -> FakeService:
     return FakeService()
 
 
-def start(service: FakeService, app=ok) -> tuple[gevent.Greenlet, RawClient]:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_end_comes_from_outside_in(service, monkeypatch, number: int) -> None:
+    monkeypatch.setattr(main, "FINISH_S", 3)
     said: AsyncResult[str] = AsyncResult()
-    server = gevent.Greenlet(
-        serve, Options(listen="127.0.0.1:0", drain_timeout=3), service, app, said.set
-    )
-    server.start()
+    options, app = Options(listen="127.0.0.1:0", drain_timeout=3), Gated()
+    server = gevent.spawn(serve, options, service, app, said.set)
     line = said.get(timeout=3)
     assert line.startswith(f"{identify().short} listening on http://127.0.0.1:")
-    return server, RawClient(("127.0.0.1", int(line.rpartition(":")[2])))
-
-
-def test_the_end_comes_from_outside_in(service) -> None:
-    server, client = start(service)
-    assert client.ask(request()).body == b"ok"
-    os.kill(os.getpid(), signal.SIGTERM)
+    idle, busy = (RawClient(("127.0.0.1", int(line.rpartition(":")[2]))) for _ in range(2))
+    assert idle.ask(request()).body == b"ok"
+    busy.send(request("/slow"))
+    app.entered.wait()
+    os.kill(os.getpid(), number)
     service.closing.wait()
-    assert client.rest() == b"", "idle connections end before the models"
+    assert idle.rest() == b"", "idle connections end before the models"
     assert not server.ready()
     service.drained.set()
+    app.gate.set()
+    answer = busy.answer()
+    assert (answer.body, answer.headers["connection"]) == (b"ok", "close"), "the last word"
     assert server.get(timeout=3) == 0
     assert service.told == ["open", "close within 3"]
-    client.close()
-
-
-def test_requests_in_flight_get_their_answers_and_the_last_word(service, monkeypatch) -> None:
-    monkeypatch.setattr(main, "FINISH_S", 3)
-    gate, entered = Event(), Event()
-
-    def app(environ, start_response):
-        entered.set()
-        gate.wait()
-        return ok(environ, start_response)
-
-    server, client = start(service, app)
-    client.send(request())
-    entered.wait()
-    os.kill(os.getpid(), signal.SIGINT)
-    service.closing.wait()
-    service.drained.set()
-    gate.set()
-    answer = client.answer()
-    assert (answer.body, answer.headers["connection"]) == (b"ok", "close")
-    assert server.get(timeout=3) == 0
-    client.close()
+    idle.close()
+    busy.close()
 
 
 def test_what_cannot_be_served_is_an_error_before_anything_opens(service) -> None:
