@@ -92,44 +92,18 @@ def test_the_timer_is_set_again_for_later_connections(clock: Clock) -> None:
     assert late.hung_up.wait(2)
 
 
-def test_the_oldest_makes_room(deadline: Deadline) -> None:
-    first, second = Waiting(), Waiting()
-    deadline.start(first)
-    deadline.start(second)
-    assert deadline.hang_up_oldest()
-    assert hung_up(first, second) == [True, False]
-    assert deadline.hang_up_oldest()
-    assert not deadline.hang_up_oldest()
-
-
-def test_idle_connections_make_room_before_active_ones() -> None:
-    connections = Deadlines(ConnectionLimits())
-    asking, idle = Waiting(), Waiting()
-    connections.heads.start(asking)
-    connections.idle.start(idle)
-    assert connections.make_room()
-    assert hung_up(asking, idle) == [False, True]
-    assert connections.make_room()
-    assert hung_up(asking) == [True]
-    assert not connections.make_room()
-
-
-def test_without_idle_connections_the_one_that_waited_longest_makes_room() -> None:
-    connections = Deadlines(ConnectionLimits())
-    clock = Clock(100.0)
-    connections.heads, connections.bodies = Deadline(15, clock), Deadline(60, clock)
-    first, second, third, last = waiting = [Waiting() for _ in range(4)]
-    for one, kind in zip(
-        waiting,
-        (connections.bodies, connections.heads, connections.bodies, connections.lingering),
-        strict=True,
-    ):
+def test_idle_connections_make_room_and_then_those_that_waited_longest(clock: Clock) -> None:
+    all_ = Deadlines(ConnectionLimits())
+    all_.heads, all_.bodies = Deadline(15, clock), Deadline(60, clock)
+    waiting = [Waiting() for _ in range(6)]
+    kinds = (all_.bodies, all_.heads, all_.bodies, all_.lingering, all_.idle, all_.idle)
+    for one, kind in zip(waiting, kinds, strict=True):
         kind.start(one)
         clock.now += 1
-    for one in (last, first, second, third):
-        assert connections.make_room()
-        assert one.hung_up.is_set()
-    assert not connections.make_room()
+    for number in (4, 5, 3, 0, 1, 2):
+        assert all_.make_room()
+        assert waiting[number].hung_up.is_set()
+    assert not all_.make_room()
 
 
 def test_the_end_of_all(clock: Clock) -> None:

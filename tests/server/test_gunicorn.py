@@ -139,26 +139,22 @@ def test_settings_that_only_gunicorn_can_apply_leave_the_connections_to_it() -> 
 # --- the worker process ---------------------------------------------------------------------------
 
 
-class FakeLog:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warning(self, text: str, *args: object) -> None:
-        self.lines.append(text % args)
-
-    error = warning
-
-
 class FakeWorker:
     def __init__(self) -> None:
         self.alive = True
-        self.log = FakeLog()
+        self.log = self
+        self.lines: list[str] = []
         self.sockets: list[socket.socket] = []
         self.notified = Event()
         self.heard: list[int] = []
 
     def notify(self) -> None:
         self.notified.set()
+
+    def warning(self, text: str, *args: object) -> None:
+        self.lines.append(text % args)
+
+    error = warning
 
     def handle(self, number: int, frame: object) -> None:
         self.heard.append(number)
@@ -197,12 +193,15 @@ def gunicorn(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWorker]:
 
 
 @pytest.fixture
-def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The exit codes with which the process would have ended."""
+def leaves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Expects that the process would have ended, once and without an error."""
     codes: list[int] = []
     monkeypatch.setattr(module.sys, "exit", codes.append)
     monkeypatch.setattr(module, "FINISH_S", 0)
-    return codes
+    yield
+    while not codes:
+        gevent.sleep(0)
+    assert codes == [0]
 
 
 def shutdown_of(gunicorn: FakeWorker, leave: Any = None) -> FakeService:
@@ -212,11 +211,8 @@ def shutdown_of(gunicorn: FakeWorker, leave: Any = None) -> FakeService:
     return service
 
 
-def test_a_worker_is_recognized_by_its_signal_handler(gunicorn: FakeWorker) -> None:
+def test_a_worker_is_recognized_by_its_handler_and_no_other_program(gunicorn) -> None:
     assert current_worker() is gunicorn
-
-
-def test_gunicorns_master_and_other_programs_are_none(gunicorn: FakeWorker) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     assert current_worker() is None
     del sys.modules["gunicorn.workers.base"]
@@ -232,15 +228,13 @@ def test_an_extra_worker_waits_for_the_lock_and_stays_alive_for_gunicorn(
     first, second = StateDir(tmp_path), StateDir(tmp_path)
     worker = FakeWorker()
     acquire_lock(first, worker)
-    assert worker.log.lines == [], "a free lock is taken at once"
+    assert worker.lines == [], "a free lock is taken at once"
     waiting = gevent.spawn(acquire_lock, second, worker)
-    while len(worker.log.lines) < 3:  # with reminders
+    while len(worker.lines) < 3:  # with reminders
         worker.notified.clear()
         worker.notified.wait()
-    line = worker.log.lines[0]
-    assert f"waits for pid {os.getpid()}" in line
-    assert str(tmp_path) in line
-    assert "run exactly one worker" in line
+    for words in (f"waits for pid {os.getpid()}", str(tmp_path), "run exactly one worker"):
+        assert words in worker.lines[0]
     first.unlock()
     waiting.get()
     worker.alive = False
@@ -254,23 +248,20 @@ def test_an_invalid_configuration_is_logged_and_stops_gunicorn() -> None:
     problem = Problem("models.a.cmd", "is missing", line=3, column=5)
     with pytest.raises(SystemExit, match="3"):
         fail_boot(fake, ConfigError([problem], "c.yaml"))
-    assert fake.log.lines == ["c.yaml:3:5: models.a.cmd: is missing"]
+    assert fake.lines == ["c.yaml:3:5: models.a.cmd: is missing"]
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_feeds_end_first_and_gunicorn_gets_one_signal(gunicorn, left, number) -> None:
+def test_feeds_end_first_and_gunicorn_gets_one_signal(gunicorn, leaves, number) -> None:
     service = shutdown_of(gunicorn)
     signal.raise_signal(number)
     signal.raise_signal(number)
     service.closed.wait()
     assert service.calls == ["end feeds", "close"]
     assert gunicorn.heard == [number]
-    while not left:
-        gevent.sleep(0)
-    assert left == [0]
 
 
-def test_at_term_the_models_stop_once_the_listeners_are_closed(gunicorn, left) -> None:
+def test_at_term_the_models_stop_once_the_listeners_are_closed(gunicorn, leaves) -> None:
     listener = socket.socket()
     gunicorn.sockets = [listener]
     service = shutdown_of(gunicorn)
@@ -280,11 +271,9 @@ def test_at_term_the_models_stop_once_the_listeners_are_closed(gunicorn, left) -
     assert service.calls == ["end feeds"]
     listener.close()
     service.closed.wait()
-    while not left:
-        gevent.sleep(0)
 
 
-def test_a_later_second_signal_does_not_wait(gunicorn, left, monkeypatch) -> None:
+def test_a_later_second_signal_does_not_wait(gunicorn, leaves, monkeypatch) -> None:
     monkeypatch.setattr(module, "REPEAT_S", -1)
     codes: list[int] = []
     service = shutdown_of(gunicorn, codes.append)
@@ -294,5 +283,3 @@ def test_a_later_second_signal_does_not_wait(gunicorn, left, monkeypatch) -> Non
     signal.raise_signal(signal.SIGQUIT)
     assert (service.calls[0], codes) == ("kill", [1])
     service.closed.wait()
-    while not left:
-        gevent.sleep(0)
