@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 
 import gevent
@@ -587,34 +588,25 @@ ADDRESS = parse_address("http://127.0.0.1:9")
 
 @pytest.fixture
 def pairs():
-    made: list[tuple[socket.socket, socket.socket]] = []
+    with ExitStack() as stack:
 
-    def make() -> tuple[UpstreamConnection, socket.socket]:
-        ours, theirs = socket.socketpair()
-        made.append((ours, theirs))
-        return UpstreamConnection(key_of(ADDRESS), ours), theirs
+        def make() -> tuple[UpstreamConnection, socket.socket]:
+            ours, theirs = map(stack.enter_context, socket.socketpair())
+            return UpstreamConnection(key_of(ADDRESS), ours), theirs
 
-    yield make
-    for pair in made:
-        for sock in pair:
-            sock.close()
+        yield make
 
 
-def test_the_newest_idle_connection_is_lent_first(pool: ConnectionPool, pairs) -> None:
-    first, second = pairs()[0], pairs()[0]
-    pool.give_back(first)
-    pool.give_back(second)
-    assert pool.take(key_of(ADDRESS)) is second
-    assert pool.take(key_of(ADDRESS)) is first
-    assert pool.take(key_of(ADDRESS)) is None
-
-
-def test_a_closed_or_talking_connection_is_not_lent(pool: ConnectionPool, pairs) -> None:
-    (closed, theirs), (talking, other) = pairs(), pairs()
-    pool.give_back(closed)
-    pool.give_back(talking)
+def test_the_newest_idle_connection_is_lent_first_and_none_that_closed_or_talks(
+    pool, pairs
+) -> None:
+    (first, _), (second, _), (closed, theirs), (talking, other) = (pairs() for _ in range(4))
+    for one in (first, second, closed, talking):
+        pool.give_back(one)
     theirs.close()
     other.sendall(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+    assert pool.take(key_of(ADDRESS)) is second
+    assert pool.take(key_of(ADDRESS)) is first
     assert pool.take(key_of(ADDRESS)) is None
 
 
