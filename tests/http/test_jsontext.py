@@ -39,7 +39,7 @@ def test_an_object_is_names_and_untouched_values(text: bytes, expected: list) ->
     assert pairs(text) == expected
 
 
-@pytest.mark.parametrize("message", ["", "Input data was truncated", "?!", "broken (byte 3)"])
+@pytest.mark.parametrize("message", ["", "broken (byte 3)"])
 def test_no_message_of_the_fast_reader_is_read(monkeypatch, message) -> None:
     class Decoder:
         def decode(self, _: bytes) -> NoReturn:

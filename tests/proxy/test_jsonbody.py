@@ -46,10 +46,8 @@ def test_a_request_without_a_usable_model_is_refused(raw: bytes) -> None:
     ("raw", "message"),
     [
         (b"", "ends too early at byte 0 "),
-        (b"[1]", "expected an object, found an array at byte 0 "),
         (b'{"model":"a"}}', r"expected the end, found '}' at byte 13 \(line 1, column 14\)"),
         (b'{\n "model": nope}', r"at byte 12 \(line 2, column 11\)"),
-        (b"model=a", "expected an object, found 'm' at byte 0"),
     ],
 )
 def test_what_is_not_json_is_refused_with_the_place(raw: bytes, message: str) -> None:
@@ -76,11 +74,8 @@ def test_a_byte_order_mark_is_dropped_and_all_models_but_the_first() -> None:
     "raw",
     [
         b'{"prompt":"two\nlines", "model":"a"}',
-        b'{"model":"a" ,"x":NaN,"y":[-Infinity]}',
-        b'{"model":"a"}\x00',
         b'{"model":"a"} \v\f\xc2\xa0\n',
-        b'{"model":"a","x":"\\ud83d"}',
-        b'{"model":"a","x":"\xff"}',
+        b'{"model":"a","x":"\\ud83d\xff"}',
     ],
 )
 def test_what_go_accepts_goes_on_as_it_is(raw: bytes) -> None:
