@@ -320,7 +320,7 @@ def test_whatever_comes_each_request_ends_and_only_models_of_a_full_cluster_leav
         here="x y",
         pinned=pinned,
         gpus={"e": big},
-        groups=Groups([group("g", "b d", exclusive=False)] if in_group else []),
+        groups=Groups([group("g", "c d", exclusive=False)] if in_group else []),
         policy=policy,
         b=ModelRules("b", can_sleep=True, sleep_after_s=2.0),
         c=ModelRules("c", ttl_s=5.0),
