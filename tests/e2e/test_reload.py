@@ -7,6 +7,7 @@ from pathlib import Path
 import gevent
 import pytest
 
+from tests.e2e.api import serving
 from tests.e2e.harness import text_of
 
 pytestmark = pytest.mark.e2e
@@ -46,14 +47,23 @@ class Editor:
         return self.server.post("/api/config/reload").json()
 
 
-@pytest.fixture
-def server(start):
-    return start(CONFIG)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("reload")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path):
+    with serving(folder, CONFIG) as running:
+        yield running
 
 
 @pytest.fixture
-def editor(server, tmp_path: Path) -> Editor:
-    return Editor(server, tmp_path / "config0.yaml")
+def editor(server, folder: Path):
+    editor = Editor(server, next(folder.glob("config*.yaml")))
+    yield editor
+    editor.save(editor.good)
+    assert editor.reload()["errors"] == []
 
 
 def test_twenty_reloads_under_load_fail_no_request(server, editor: Editor) -> None:

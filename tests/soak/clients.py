@@ -102,29 +102,24 @@ def prompt(text: str, tokens: int) -> dict[str, Any]:
     return {"prompt": text, "max_tokens": tokens, "n_predict": tokens}
 
 
-def until_done(lines: Iterator[bytes]) -> None:
-    """Check a stream of OpenAI's API: events, and ``[DONE]`` at its end."""
-    until(lines, lambda line: line == b"data: [DONE]")
+def until(is_last: Callable[[bytes], bool]) -> Callable[[Iterator[bytes]], None]:
+    """Return the check of a stream whose last line *is_last*."""
+
+    def check(lines: Iterator[bytes]) -> None:
+        last = b""
+        for line in lines:
+            if line.startswith((b"event: error", b'data: {"error"')):
+                raise Incomplete(line.decode() + next(lines, b"").decode())
+            last = line
+        if not is_last(last):
+            raise Incomplete(f"ended with {last[:200]!r}")
+
+    return check
 
 
-def until_message_stop(lines: Iterator[bytes]) -> None:
-    """Check a stream of Anthropic's API."""
-    until(lines, lambda line: b'"message_stop"' in line)
-
-
-def until_stop(lines: Iterator[bytes]) -> None:
-    """Check a stream of llama-server's own ``/completion``."""
-    until(lines, lambda line: b'"stop":true' in line)
-
-
-def until(lines: Iterator[bytes], is_last: Callable[[bytes], bool]) -> None:
-    last = b""
-    for line in lines:
-        if line.startswith((b"event: error", b'data: {"error"')):
-            raise Incomplete(line.decode() + next(lines, b"").decode())
-        last = line
-    if not is_last(last):
-        raise Incomplete(f"ended with {last[:200]!r}")
+until_done = until(lambda line: line == b"data: [DONE]")
+until_message_stop = until(lambda line: b'"message_stop"' in line)
+until_stop = until(lambda line: b'"stop":true' in line)
 
 
 def choice(lines: Iterator[bytes]) -> None:
