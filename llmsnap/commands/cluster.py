@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TextIO
 
-from llmsnap.config import Config
+from llmsnap.config import Config, LauncherConfig
 from llmsnap.errors import StartFailed, in_full
 from llmsnap.launchers import ClusterLauncher, cluster_launcher
 from llmsnap.statedir import StateDir
@@ -30,7 +30,7 @@ def check_launcher(config: Config, name: str, out: TextIO) -> bool:
         return True
     launcher = cluster_launcher(settings, NO_STATE)
     try:
-        return _try(launcher, name, settings.address, out)
+        return _try(launcher, settings, out)
     except StartFailed as error:
         out.write(f"{name}: {in_full(error)}\n")
         return False
@@ -38,8 +38,9 @@ def check_launcher(config: Config, name: str, out: TextIO) -> bool:
         launcher.close()
 
 
-def _try(launcher: ClusterLauncher, name: str, address: str, out: TextIO) -> bool:
-    out.write(f"{name}: {launcher.describe()} at {address}\n")
+def _try(launcher: ClusterLauncher, settings: LauncherConfig, out: TextIO) -> bool:
+    name, takes = settings.id, ", which takes the token" if settings.token else ""
+    out.write(f"{name}: {launcher.describe()} at {settings.address}{takes}\n")
     nodes = launcher.nodes()
     out.writelines(
         f"{name}: machine {node.name}: {node.free_gpus:g} of {node.gpus:g} GPUs free\n"
@@ -55,4 +56,5 @@ def _try(launcher: ClusterLauncher, name: str, address: str, out: TextIO) -> boo
     if trial.skew_s > MOST_SKEW_S:
         out.write(f"{name}: its clock is {trial.skew_s:.0f} s off: set it, by NTP for example\n")
         return False
+    out.write(f"{name}: its clock is right, within {max(trial.skew_s, 0.1):.1f} s\n")
     return True

@@ -4,6 +4,8 @@ import io
 from collections.abc import Iterator
 
 import pytest
+from gevent import socket
+from gevent.server import StreamServer
 
 from llmsnap.commands.cluster import check_launcher
 from llmsnap.config import loads
@@ -27,10 +29,11 @@ def test_a_cluster_that_works_is_described(ray: FakeRay) -> None:
     works, text = check(ray)
     assert works, text
     assert text == (
-        f"farm: Ray 2.60.0 at {ray.url}\n"
+        f"farm: Ray 2.60.0 at {ray.url}, which takes the token\n"
         "farm: machine 127.0.0.1: 2 of 2 GPUs free\n"
         "farm: machine 127.0.0.2: 2 of 2 GPUs free\n"
         "farm: a job on 127.0.0.1 ended with exit code 0\n"
+        "farm: its clock is right, within 0.1 s\n"
     )
     assert ray.jobs == {}
 
@@ -46,3 +49,17 @@ def test_what_is_wrong_is_told(ray: FakeRay) -> None:
         works, text = check(ray, name, token)
         assert not works
         assert words in text
+
+
+def test_a_port_of_the_engine_for_something_else_is_told(ray: FakeRay) -> None:
+    def answer(sock: socket.socket, _: object) -> None:
+        sock.recv(1000)
+        sock.sendall(b"\0\0\x12\4\0\n")
+
+    other = StreamServer(("127.0.0.1", 0), answer)
+    other.start()
+    ray.url = f"http://127.0.0.1:{other.server_port}"
+    works, text = check(ray)
+    other.stop()
+    assert not works
+    assert "does not answer: what answers at its port is no HTTP" in text

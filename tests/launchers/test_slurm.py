@@ -178,7 +178,7 @@ def test_a_token_that_expired_or_is_wrong_is_told(tmp_path: Path) -> None:
     claims = base64.urlsafe_b64encode(json.dumps({"exp": int(time.time()) - 9}).encode())
     for token, error, words in (
         (f"x.{claims.decode().rstrip('=')}.x", Rejected, "expired on"),
-        ("wrong", EngineDown, "token of this user"),
+        ("wrong", EngineDown, "token is not one of this user"),
     ):
         site = Site(tmp_path, token=token)
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class OutputReceiver:
         except OSError as error:
             raise EngineDown(
                 f"the output of jobs cannot be received at port {port}",
-                detail=f": {error.strerror}",
+                detail=f": {os.strerror(error.errno or 0)} (an llmsnap that runs uses it, too)",
             ) from error
         self._server = server
 

@@ -352,7 +352,7 @@ def error_text(answer: Answer) -> str:
         f"{each.get('description') or ''} {each.get('error') or ''}".strip() for each in errors
     ]
     if error_number(answer) == -1:
-        texts.append("(is the token of this user valid, and does slurmctld run?)")
+        texts.append("either the token is not one of this user, or slurmctld does not run")
     return f"{answer.status} {'; '.join(filter(None, texts))}" if errors else str(answer)
 
 
