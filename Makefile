@@ -14,7 +14,7 @@ KILLS ?= 200
 RAY := 2.60.0
 CLUSTER_PACKAGES := slurmctld slurmd slurmrestd slurm-client slurm-wlm-jwt-plugin munge redis-server
 # The others name their servers; `make e2e` runs them.
-BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_client_matrix.py %/test_kills.py %/test_gunicorn.py %/test_bench.py %/test_api_streams.py %/test_cluster.py,$(wildcard tests/e2e/test_*.py))
+BEHIND_GUNICORN := $(filter-out %/test_doors.py %/test_client_matrix.py %/test_kills.py %/test_gunicorn.py %/test_bench.py %/test_api_streams.py,$(wildcard tests/e2e/test_*.py))
 
 # The interface is served by what is not compiled; the others make programs of their own, or change
 # a constant of the program.
@@ -37,7 +37,7 @@ ENVIRONMENT = $(PYTHON) scripts/environment.py
 UV := 0.13.9
 COMPILE_VERSIONS := uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate \
 	--no-emit-index-url --custom-compile-command "make constraints"
-ON_CLUSTERS = LLMSNAP_RAY=build/ray LLMSNAP_SLURM=1 $(BIN)/python -m pytest -q --durations=10
+ON_CLUSTERS = LLMSNAP_TEST_LANE=7 LLMSNAP_RAY=build/ray LLMSNAP_SLURM=1 $(BIN)/python -m pytest -q --durations=10
 say = @printf '\n== %s\n' "$(1)"
 
 .PHONY: help python run demo dev test lint types unit minimum newest e2e e2e-cluster compiled e2e-gunicorn kills bench coverage mutants \

@@ -55,11 +55,11 @@ NOISY = (
 ENGINES = ("raylet", "slurmd", "slurmctld", "systemd", "init")
 """Where the processes of one model end, upwards."""
 STREAMS = 4
-LAG_ROUNDS = 3
+LAG_ROUNDS = 1
 TOKENS_PER_S = 25
 POLL_S = 0.005
 MEMORY = "memory beside the server (MB)"
-REST_S = 1.5
+REST_S = 1.0
 """Between two measurements: a cluster and an unload have work to finish."""
 
 
