@@ -63,6 +63,7 @@ KillWait=5
 SlurmdTimeout=10
 PreemptType=preempt/partition_prio
 PreemptMode=CANCEL
+SchedulerParameters=batch_sched_delay=0
 PartitionName=gpu Nodes=ALL Default=YES PriorityTier=1 MaxTime=INFINITE
 PartitionName=high Nodes=ALL PriorityTier=10 MaxTime=INFINITE
 """
