@@ -6,7 +6,6 @@ import json
 import select
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -188,6 +187,5 @@ def _cause(error: BaseException) -> str:
     """Return the text of the innermost cause, without object addresses."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
-    if isinstance(error, HTTPException):
-        return "what answers at its port is no HTTP"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text if text.isprintable() else "what answers at its port is no HTTP"
