@@ -157,18 +157,6 @@ def test_a_stop_reaches_the_whole_group(start, output: Output) -> None:
     assert not alive(grandchild)
 
 
-def test_a_server_that_ignores_sigterm_is_killed_after_its_grace(start, output: Output) -> None:
-    child = start(
-        python(
-            "import signal, time; signal.signal(15, signal.SIG_IGN); "
-            'print("up", flush=True); time.sleep(60)'
-        )
-    )
-    output.wait_for(b"up")
-    child.stop(0.1)
-    assert str(child.status) == "signal SIGKILL"
-
-
 def test_a_descendant_with_a_session_of_its_own_is_stopped_too(start, output: Output) -> None:
     child = start(
         python(

@@ -115,14 +115,6 @@ def test_a_start_without_a_free_machine_ends_and_its_job_never_runs_the_server(f
     assert not touched.exists()
 
 
-def test_a_cancelled_start_ends_at_once(farm: Farm) -> None:
-    farm.ray.is_stuck = True
-    cancelled = Event()
-    gevent.spawn_later(0.05, cancelled.set)
-    with pytest.raises(StartFailed, match="m: its start was cancelled"):
-        farm.start(farm.spec(), cancelled)
-
-
 def test_a_job_that_the_engine_refuses_is_told(farm: Farm) -> None:
     with pytest.raises(Rejected, match="m: its job was not run") as caught:
         farm.start(farm.spec(resources=Resources(gpus=1.5)))

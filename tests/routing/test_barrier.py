@@ -10,6 +10,7 @@ import pytest
 from llmsnap.config import Config, MemoryRules
 from llmsnap.errors import LlmsnapError, MemoryHeld, QueueTimeout, in_full
 from llmsnap.memory import DeviceMemory
+from llmsnap.routing import barrier
 from llmsnap.routing.barrier import Barrier, Hold
 from llmsnap.routing.residency import DeviceRoom
 
@@ -25,6 +26,11 @@ def gpu(free: int, **pids: int) -> DeviceMemory:
 
 
 PIDS = {"victim": ME, "other": 2**30}
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(barrier, "POLL_S", 0.0)
 
 
 class Machine:
