@@ -19,6 +19,7 @@ from llmsnap.errors import EngineDown, NoCapacity, Rejected
 from llmsnap.launchers import ClusterLauncher, LaunchSpec, cluster_launcher
 from llmsnap.launchers.cluster.engine import JobPhase
 from llmsnap.launchers.cluster.job import ClusterJob
+from llmsnap.launchers.cluster.job_output import MOST_UNPROVEN, OutputReceiver
 from llmsnap.launchers.cluster.slurm import code_of, expiry_of, node_of, phase_of, reason_of
 from llmsnap.statedir import StateDir
 from tests.fakes.ports import free_port
@@ -280,3 +281,24 @@ def test_an_exit_code_is_that_of_a_shell(given: Any, code: int | None) -> None:
 def test_free_gpus_are_those_that_slurm_gives(entry: dict[str, Any], gpus: int, free: int) -> None:
     node = node_of({"name": "n", **entry})
     assert (node.gpus, node.free_gpus) == (gpus, free)
+
+
+def test_connections_that_prove_no_job_have_a_small_share() -> None:
+    port = free_port()
+    receiver = OutputReceiver(f"127.0.0.1:{port}", lambda job: f"token of {job}")
+    receiver.open()
+    address = ("127.0.0.1", port)
+    silent = [socket.create_connection(address, 3) for _ in range(MOST_UNPROVEN)]
+    with socket.create_connection(address, 3) as refused:
+        assert refused.recv(1) == b""
+    silent.pop().close()
+    found = gevent.spawn(next, receiver.read("j"))
+    while not found.ready():  # the server may not have seen the end of the other one yet
+        with socket.create_connection(address, 3) as runner:
+            runner.sendall(b"j token of j\nhello")
+            found.join(0.1)
+    assert found.value == b"hello"
+    assert all(each.send(b"x") for each in silent), "the others may still prove theirs"
+    for each in silent:
+        each.close()
+    receiver.close()

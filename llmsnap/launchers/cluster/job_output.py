@@ -1,7 +1,8 @@
 """How the output of jobs gets here from engines without an interface to logs.
 
 Either runners connect over TCP (``runner.Sink``); a connection begins with the id of its job and a
-token of it, since anybody may connect. Or the engine writes files on a shared file system.
+token of it, since the port is open to the network. Or the engine writes files on a shared file
+system.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hmac
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,12 +25,14 @@ from llmsnap.errors import EngineDown
 
 log = logging.getLogger(__name__)
 
-HELLO_LIMIT_S = 5.0
+HELLO_LIMIT_S = 2.0
 HELLO_BYTES = 300
 PIECE_BYTES = 65536
 MOST_PIECES = 16
 """Pieces that wait for their reader; then the connection waits."""
 MOST_CONNECTIONS = 1000
+MOST_UNPROVEN = 16
+"""Connections of one address that have not proved their job yet; runners do so at once."""
 LOOK_S = 0.2
 """Seconds between two looks at a file."""
 READER_LIMIT_S = 30.0
@@ -44,6 +48,7 @@ class OutputReceiver:
         self._server: StreamServer | None = None
         self._queues: dict[str, Queue[bytes]] = {}
         self._readers: set[str] = set()
+        self._unproven: Counter[str] = Counter()
         self._has_warned = False
 
     def __repr__(self) -> str:
@@ -87,16 +92,27 @@ class OutputReceiver:
 
     def _serve(self, sock: socket.socket, address: tuple[str, int]) -> None:
         with sock:
-            try:
-                with gevent.Timeout(HELLO_LIMIT_S):
-                    job_id, rest = self._hello(sock)
-            except (gevent.Timeout, OSError):
-                job_id, rest = "", b""
+            job_id, rest = self._proven(sock, address[0])
             if job_id:
                 self._receive(sock, job_id, rest)
             elif not self._has_warned:  # once: others could fill the log
                 self._has_warned = True
                 log.warning("a connection with output from %s is from no job", address[0])
+
+    def _proven(self, sock: socket.socket, source: str) -> tuple[str, bytes]:
+        """Return what ``_hello`` does, within a short time, and for a few of *source* at a time."""
+        if self._unproven[source] >= MOST_UNPROVEN:
+            return "", b""
+        self._unproven[source] += 1
+        try:
+            with gevent.Timeout(HELLO_LIMIT_S):
+                return self._hello(sock)
+        except (gevent.Timeout, OSError):
+            return "", b""
+        finally:
+            self._unproven[source] -= 1
+            if not self._unproven[source]:
+                del self._unproven[source]
 
     def _hello(self, sock: socket.socket) -> tuple[str, bytes]:
         """Return the job that connects, and what follows; "" if it proves none."""
