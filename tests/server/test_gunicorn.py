@@ -198,6 +198,7 @@ def leaves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     codes: list[int] = []
     monkeypatch.setattr(module.sys, "exit", codes.append)
     monkeypatch.setattr(module, "FINISH_S", 0)
+    monkeypatch.setattr(module, "SETTLE_S", 0)
     yield
     while not codes:
         gevent.sleep(0)
