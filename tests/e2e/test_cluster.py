@@ -55,6 +55,17 @@ models:
   late: {{cmd: "${{far}} --model late", launcher: farm, resources: {{gpus: 1}}}}
   here: {{cmd: "${{far}} --model here"}}
 """
+FULL = """\
+startPort: PORT0
+launchers:
+  farm: {{LAUNCHER, placementTimeout: 30, MORE}}
+macros: {{far: SIM}}
+models:
+  a: {{cmd: "${{far}} --model a", launcher: farm, resources: {{gpus: 2}}, unloadTimeout: 2}}
+  b: {{cmd: "${{far}} --model b", launcher: farm, resources: {{gpus: 2}}, unloadTimeout: 2}}
+  c: {{cmd: "${{far}} --model c", launcher: farm, resources: {{gpus: 2}}, unloadTimeout: 2}}
+  here: {{cmd: "${{far}} --model here"}}
+"""
 GONE_S = 10.0
 JOBS_GONE_S = 60.0
 """Until an engine counts the jobs of a machine that is lost as ended."""
@@ -187,6 +198,25 @@ def test_a_swap_on_the_cluster_leaves_this_machine_alone(run: Callable[..., Runn
     for model in ("here", "a", "b", "a"):
         assert server.chat(model).status_code == 200, server.output
     assert server.running() == {"a": "ready", "here": "ready"}
+
+
+def test_an_idle_model_leaves_a_cluster_that_is_full(run: Callable[..., Running]) -> None:
+    server = run(models=FULL)
+    for model in ("here", "a", "b"):
+        assert server.chat(model).status_code == 200, server.output
+    wait_until(lambda: all(node["free"] == 0 for node in nodes(server)))
+    for _ in range(2):
+        ((target,),) = [{"a", "b", "c"} - server.running().keys()]
+        assert server.chat(target).status_code == 200, server.output
+        (swap,) = server.get("/api/swaps").json()["swaps"][-1:]
+        assert (swap["target"], swap["outcome"], len(swap["evicted"])) == (target, "done", 1)
+        assert server.running().keys() == {"a", "b", "c", "here"} - {*swap["evicted"]}
+
+
+def nodes(server: Running) -> list[dict[str, Any]]:
+    """The machines of the cluster that have GPUs, once they are known."""
+    found = server.get("/api/memory").json()["nodes"]
+    return [node for node in found if node["gpus"]] or [{"free": None}]
 
 
 def test_an_llmsnap_that_is_killed_finds_its_server_again(
