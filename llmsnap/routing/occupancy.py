@@ -69,8 +69,8 @@ class DeviceOccupancy:
 class ModelNeed:
     """What a model takes while it runs and while it sleeps, by device; ``any`` is any one GPU.
 
-    A model of unknown need, which gets the first device alone, has none and the source ``unknown``.
-    *never_fits* is why it can never be loaded; empty if it can.
+    A model of unknown need has none and the source ``unknown``; *alone_on* is the device that it
+    gets alone. *never_fits* is why it can never be loaded; empty if it can.
     """
 
     model: str
@@ -78,6 +78,7 @@ class ModelNeed:
     asleep: Mapping[str, int]
     source: str
     pinned: bool
+    alone_on: str
     never_fits: str
 
 
@@ -219,6 +220,7 @@ def _need(memory: Memory, need: Need) -> ModelNeed:
         _sizes(need.asleep, need.asleep_anywhere),
         _source(need),
         need.is_pinned,
+        memory.unknown.get(need.model_id, ""),
         memory.why_never(need.model_id),
     )
 

@@ -581,6 +581,7 @@ def test_the_occupancy_follows_each_model_from_its_reservation_to_its_end() -> N
         ("b", {"gpu0": 12 * GIB}, {}, "declared"),
         ("new", {}, {}, "unknown"),
     ]
+    assert [each.alone_on for each in found.models] == ["", "", "gpu0"]
 
 
 def test_without_a_budget_no_device_is_known() -> None:

@@ -51,6 +51,7 @@ def memory(models: list[dict[str, Any]]) -> dict[str, Any]:
                 "asleep": {place: int(size * GIB) for place, size in asleep.items()},
                 "source": source,
                 "pinned": name in PINNED,
+                "alone_on": "" if need else "gpu1",
                 "never_fits": NEVER if name == "hostile" else "",
             }
             for name, (need, asleep, source) in NEEDS.items()

@@ -100,7 +100,7 @@ def test_a_model_says_what_it_needs_and_a_load_button_what_it_would_do(
         "qwen3-30b-a3b": "needs 18 GiB on gpu0, measured",
         "llama-3.3-70b": "needs 22 GiB on gpu0 + 19 GiB on gpu1, estimated from the file",
         "gpt-oss-120b": "needs 17 GiB on gpu1 + 44 GiB of RAM, measured",
-        "whisper-large": "needs an unknown amount: gets gpu0 alone",
+        "whisper-large": "needs an unknown amount: gets gpu1 alone",
     }.items():
         browser.find(f"[data-model='{model}'] .chip", words)  # after that no row moves
     assert not [call for call in fake.get("/fake/calls") if call == "PLAN llama-3.3-70b"]

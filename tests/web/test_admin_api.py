@@ -230,7 +230,7 @@ def test_devices_of_the_budget_are_listed_with_the_name_of_the_card(client) -> N
     qwen, huge = found["models"]
     assert qwen == {
         "model": "qwen", "need": {"gpu0": 14 << 30}, "asleep": {}, "source": "declared",
-        "pinned": True, "never_fits": "",
+        "pinned": True, "alone_on": "", "never_fits": "",
     }  # fmt: skip
     why = "it needs 11.0 GiB on gpu0; gpu0 has 24.0 GiB, beside qwen, which is pinned"
     assert huge["never_fits"] == why

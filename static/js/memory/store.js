@@ -1,6 +1,6 @@
 // The memory budget: what each device holds, and what each model needs.
 
-import { batch, computed, signal } from "../shared/html.js";
+import { batch, signal } from "../shared/html.js";
 import { getJson, singleFlight } from "../shared/api.js";
 import { limited } from "../shared/session.js";
 import { subscribe } from "../shared/event-stream.js";
@@ -19,7 +19,7 @@ export const nodes = signal([]);
 /** Whether an answer has arrived: before that, what there is besides the budget may not be shown yet. */
 export const memoryKnown = signal(false);
 
-/** Model id -> {need, asleep, source, pinned}, the first two by device in bytes. */
+/** Model id -> {need, asleep, source, pinned, alone_on}, the first two by device in bytes. */
 export const needs = signal(new Map());
 
 /** Set where *found* says something else, so that what shows it rests otherwise. */
@@ -99,12 +99,9 @@ export const sizeText = (bytes) => `${(bytes / GIB).toLocaleString("en", { maxim
 const place = (name) => ({ [ANY_GPU]: "any GPU", ram: "RAM" }[name] ?? name);
 const sizes = (byDevice) => Object.entries(byDevice).filter(([, bytes]) => bytes > 0).map(([name, bytes]) => `${sizeText(bytes)} ${name === "ram" ? "of" : "on"} ${place(name)}`).join(" + ");
 
-/** The device that a model of unknown need gets alone. */
-const first = computed(() => devices.value[0]?.name ?? "the first device");
-
 /** "18 GiB on gpu0, measured"; "an unknown amount: gets gpu0 alone". */
-export function needText({ need, source }) {
-  if (source === UNKNOWN) return `an unknown amount: gets ${first.value} alone`;
+export function needText({ need, source, alone_on }) {
+  if (source === UNKNOWN) return `an unknown amount: gets ${place(alone_on)} alone`;
   return `${sizes(need) || "no memory"}, ${source}`;
 }
 
