@@ -66,6 +66,14 @@ def test_what_neither_is_free_nor_ours_is_that_of_others() -> None:
     assert made.meter.found["farm"] == ()
 
 
+def test_jobs_of_an_earlier_run_are_of_others_until_they_are_adopted() -> None:
+    made = Meter()
+    made.meter._moved_at["farm"] = 0.0
+    assert made.others(free=1) == 3
+    made.servers = [server(2)]
+    assert made.others(free=1) == 1
+
+
 def test_a_start_or_stop_of_ours_that_the_engine_does_not_know_yet_is_not_of_others() -> None:
     made = Meter()
     made.meter._wakes["farm"] = gevent.event.Event()

@@ -139,7 +139,8 @@ class LauncherConfig:
     placement_timeout_s: float = setting(
         "placementTimeout",
         Number(20.0, least=1),
-        "Seconds that a start waits for a machine; then it fails with 503. The load time-outs "
+        "Seconds that a start waits for a machine; then it fails with 503. It waits less where the "
+        "engine has nothing free, and only another model of ours could leave. The load time-outs "
         "begin after that.",
         unit="seconds",
     )

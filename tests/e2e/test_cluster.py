@@ -63,7 +63,7 @@ macros: {{far: SIM}}
 models:
   a: {{cmd: "${{far}} --model a", launcher: farm, resources: {{gpus: 2}}, unloadTimeout: 2}}
   b: {{cmd: "${{far}} --model b", launcher: farm, resources: {{gpus: 2}}, unloadTimeout: 2}}
-  c: {{cmd: "${{far}} --model c", launcher: farm, resources: {{gpus: 2}}, unloadTimeout: 2}}
+  c: {{cmd: "${{far}} --model c --load-time 2", launcher: farm, resources: {{gpus: 2}}}}
   here: {{cmd: "${{far}} --model here"}}
 """
 GONE_S = 10.0
@@ -232,6 +232,22 @@ def test_an_llmsnap_that_is_killed_finds_its_server_again(
     assert again.chat("a").status_code == 200
     assert servers() == [pid]
     assert "adopted" in again.output
+
+
+def test_an_llmsnap_that_is_killed_during_a_swap_on_a_full_cluster_swaps_again(
+    run: Callable[..., Running], tmp_path: Path
+) -> None:
+    state = ("--state-dir", str(tmp_path / "state"))
+    server = run("", *state, models=FULL, door="llmsnap")
+    for model in ("a", "b"):
+        assert server.chat(model).status_code == 200, server.output
+    server.post("/api/models/load/c?wait=0")
+    server.wait_for(lambda: server.running().get("c") == "starting" and len(servers()) == 2)
+    server.stop(signal.SIGKILL)
+    again = run("", *state, models=FULL)
+    for model in ("a", "b", "c"):
+        assert again.chat(model).status_code == 200, again.output
+    assert len(servers()) == 2
 
 
 @really

@@ -123,7 +123,7 @@ def test_withheld_variables_reach_a_server_only_if_its_entries_say_so(
     launcher.withhold(["PEER_KEY"])  # those of before are still secret
     spec = LaunchSpec("m", "sh -c 'env; sleep 60'", "http://10.0.0.1:1", env=("PEER_KEY=given",))
     child = launcher.start(spec, output, Event())
-    child.stop(4, "sh -c 'echo stopping; env; kill ${PID}'")
+    child.stop(LIMIT_S, "sh -c 'echo stopping; env; kill ${PID}'")
     launcher.close()
     started, stopping = output.data.decode().split("stopping\n")
     for shown in (started.splitlines(), stopping.splitlines()):
@@ -145,14 +145,14 @@ def test_of_two_models_with_like_names_one_is_stopped(output: Output) -> None:
     children[0].kill()
     assert [child.exited.is_set() for child in children] == [True, False, False]
     for child in children:
-        child.stop(4)
+        child.stop(LIMIT_S)
     launcher.close()
 
 
 def test_a_stop_reaches_the_whole_group(start, output: Output) -> None:
     child = start("sh -c 'sleep 60 & echo $!; wait'")
     grandchild = int(output.lines(1)[0])
-    child.stop(4)
+    child.stop(LIMIT_S)
     assert child.gone.is_set()
     assert not alive(grandchild)
 
@@ -165,7 +165,7 @@ def test_a_descendant_with_a_session_of_its_own_is_stopped_too(start, output: Ou
         )
     )
     escaped = int(output.lines(1)[0])
-    child.stop(4)
+    child.stop(LIMIT_S)
     assert not alive(escaped)
 
 
@@ -179,7 +179,7 @@ def test_an_exit_is_told_though_a_descendant_holds_the_pipe(start, output: Outpu
 
 def test_cmd_stop_is_run_with_the_pid(start, output: Output) -> None:
     child = start("sleep 60")
-    child.stop(4, "sh -c 'echo stopping ${PID}; kill -INT ${PID}'")
+    child.stop(LIMIT_S, "sh -c 'echo stopping ${PID}; kill -INT ${PID}'")
     assert str(child.status) == "signal SIGINT"
     assert f"stopping {child.local_pid}".encode() in output.data
 
@@ -187,7 +187,7 @@ def test_cmd_stop_is_run_with_the_pid(start, output: Output) -> None:
 @pytest.mark.parametrize("cmd_stop", ["false", "no-such-program-x", "# nothing"])
 def test_a_failing_cmd_stop_falls_back_to_sigterm(start, cmd_stop: str) -> None:
     child = start("sleep 60")
-    child.stop(4, cmd_stop)
+    child.stop(LIMIT_S, cmd_stop)
     assert str(child.status) == "signal SIGTERM"
 
 
@@ -204,18 +204,18 @@ def test_what_a_server_starts_when_it_is_told_to_go_goes_too(start, output: Outp
         'echo ready; while :; do sleep 0.01; done"'
     )
     output.wait_for(b"ready\n")
-    child.stop(4)
+    child.stop(LIMIT_S)
     pid = output.wait_for(b":\n").split(b":")[1]
     assert not alive(int(pid))
 
 
 def test_stop_may_be_called_twice_and_after_the_end(start) -> None:
     child = start("sleep 60")
-    stops = [gevent.Greenlet(child.stop, 4) for _ in range(2)]
+    stops = [gevent.Greenlet(child.stop, LIMIT_S) for _ in range(2)]
     for stop in stops:
         stop.start()
     gevent.joinall(stops, raise_error=True)
-    child.stop(4)
+    child.stop(LIMIT_S)
     assert str(child.status) == "signal SIGTERM"
 
 

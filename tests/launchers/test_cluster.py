@@ -115,6 +115,19 @@ def test_a_start_without_a_free_machine_ends_and_its_job_never_runs_the_server(f
     assert not touched.exists()
 
 
+def test_a_start_ends_early_where_only_a_job_of_ours_could_make_room(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_module, "FULL_S", 0.0)
+    farm.again(placement_timeout_s=1000.0)
+    holders = [farm.start(farm.spec(resources=Resources(gpus=gpus))) for gpus in (2, 1)]
+    with pytest.raises(NoCapacity) as caught:
+        farm.start(farm.spec(resources=Resources(gpus=2)))
+    assert "it needs 2 GPUs, free are 127.0.0.1 0 of 2, 127.0.0.2 1 of 2" in caught.value.detail
+    for holder in holders:
+        holder.stop(1)
+
+
 def test_a_job_that_the_engine_refuses_is_told(farm: Farm) -> None:
     with pytest.raises(Rejected, match="m: its job was not run") as caught:
         farm.start(farm.spec(resources=Resources(gpus=1.5)))

@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 
 PLACING_S = 0.05
 """Seconds between two looks at a job that waits for a machine."""
+FULL_S = 6.0
+"""How long a job waits for a machine that it may get only once another job of ours leaves.
+
+Ray's figures of what is free are up to 5 s old.
+"""
 RETRY_S = 5.0
 """What a client should wait after NoCapacity."""
 BEGIN_LIMIT_S = 5.0
@@ -127,7 +132,7 @@ class ClusterLauncher(Launcher):
         job = self._opened(spec, self._placed(spec, digest, avoid, cancelled), output)
         gevent.wait((job.began, cancelled), timeout=BEGIN_LIMIT_S, count=1)
         if job.status is not None and job.status.code == LATE:
-            raise self._no_capacity(spec)
+            raise self._no_capacity(spec, self.settings.placement_timeout_s)
         return job
 
     def _opened(self, spec: LaunchSpec, view: JobView, output: Output) -> ClusterJob:
@@ -141,11 +146,11 @@ class ClusterLauncher(Launcher):
     ) -> JobView:
         """Return the job once it runs. After an error it never runs the server. Blocks."""
         limit_s = self.settings.placement_timeout_s
-        deadline = time.monotonic() + limit_s
+        began = time.monotonic()
         request = self._request(spec, digest, avoid, time.time() + limit_s)
         is_placed = False
         try:
-            view = self._waited(request, deadline, cancelled)
+            view = self._waited(request, began + limit_s, cancelled)
             # Of one that has ended already, the watch takes output and status.
             is_placed = view is not None and (
                 view.phase is JobPhase.RUNNING or view.code is not None
@@ -162,7 +167,7 @@ class ClusterLauncher(Launcher):
             raise named(refused, spec.model_id, request.env.values())
         if cancelled.is_set():
             raise StartFailed(f"{spec.model_id}: its start was cancelled")
-        raise self._no_capacity(spec)
+        raise self._no_capacity(spec, time.monotonic() - began)
 
     def _waited(self, request: JobRequest, deadline: float, cancelled: Event) -> JobView | None:
         """Submit a job, and return it once it runs or has ended; None when that takes too long.
@@ -170,6 +175,8 @@ class ClusterLauncher(Launcher):
         An engine that does not answer is asked again: the id of the job makes that safe.
         """
         is_submitted = False
+        hurry_until = time.monotonic() + FULL_S
+        is_late = False
         down: EngineDown | None = None
         while not cancelled.is_set() and time.monotonic() < deadline:
             try:
@@ -185,10 +192,26 @@ class ClusterLauncher(Launcher):
                 self.note_engine("")
                 if view.phase is JobPhase.ENDED or (view.phase is JobPhase.RUNNING and view.host):
                     return view
-            cancelled.wait(PLACING_S if down is None else SWEEP_S)
+                if is_late and self._is_in_our_hands(request):
+                    return None
+            is_late = time.monotonic() >= hurry_until
+            cancelled.wait(SWEEP_S if is_late or down is not None else PLACING_S)
         if down is not None and not cancelled.is_set():
             raise down
         return None
+
+    def _is_in_our_hands(self, request: JobRequest) -> bool:
+        """Whether no machine has the GPUs of a job, but another job of ours could leave. Blocks."""
+        wanted = request.resources.gpus or 0
+        try:
+            free = [each.free_gpus for each in self._engine.nodes() if each.is_usable and each.gpus]
+            if not free or max(free) >= wanted:
+                return False
+            return any(
+                job.id != request.id and job.phase is JobPhase.RUNNING for job in self._listed()
+            )
+        except StartFailed:
+            return False
 
     def _request(
         self, spec: LaunchSpec, digest: str, avoid: tuple[str, ...], not_after: float
@@ -205,13 +228,10 @@ class ClusterLauncher(Launcher):
             avoid=avoid,
         )
 
-    def _no_capacity(self, spec: LaunchSpec) -> NoCapacity:
+    def _no_capacity(self, spec: LaunchSpec, waited_s: float) -> NoCapacity:
         wants = spec.resources
         need = f"{wants.gpus or 0:g} GPUs" if wants.gpus != 1 else "1 GPU"
-        what = (
-            f"{spec.model_id}: no machine of {self.settings.id} was free within "
-            f"{self.settings.placement_timeout_s:g} s"
-        )
+        what = f"{spec.model_id}: no machine of {self.settings.id} was free within {waited_s:.0f} s"
         detail = f"; it needs {need}, {free_of(self.nodes())}"
         return NoCapacity(what, retry_after_s=RETRY_S, detail=detail)
 
