@@ -45,6 +45,7 @@ PARTS = {
             "together": "routing/test_together commands/test_check",
             "entries": "routing/test_st* routing/test_[lqr]* routing/test_swaps",
             "matrix": "routing/test_matrix routing/test_swaps",
+            "pools": "routing/test_pools",
             "residency": "routing/test_residency routing/test_[bm]* routing/test_swaps",
         }.items()
     },

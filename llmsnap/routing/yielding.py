@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from llmsnap.models import State
 from llmsnap.routing.entries import ModelState
-from llmsnap.routing.memory import Device, Memory, Need, reload_cost
+from llmsnap.routing.memory import Memory, Need, reload_cost
 from llmsnap.routing.messages import Yielded
 from llmsnap.routing.pools import budget_in
 from llmsnap.routing.residency import Action, ModelFacts
@@ -35,11 +35,10 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """One way for a model to leave; *frees* is what the device gains by it."""
+    """One way for a model to leave."""
 
     need: Need
     action: Action
-    frees: int
     cost: float
 
 
@@ -58,14 +57,18 @@ def next_to_leave(
 ) -> Leaving | None:
     """Return which of the *idle* models leaves next, and how; None: none has to, or none can.
 
-    A model that can sleep sleeps, where that frees anything. Pinned models stay.
+    A model that can sleep sleeps, where that frees anything, and where what it keeps meanwhile has
+    room: weights may move to RAM. Pinned models stay.
     """
     latest = max((each.idle_since for each in facts.values()), default=0.0)
+    left = _left(memory, facts)
     for number in _short(memory, facts):
         free_to_leave = [
             need for need in memory.needs if need.model_id in idle and not need.is_pinned
         ]
-        found = (_way(memory, each, facts[each.model_id], number, latest) for each in free_to_leave)
+        found = (
+            _way(memory, each, facts[each.model_id], number, left, latest) for each in free_to_leave
+        )
         ways = [way for way in found if way is not None]
         if ways:
             best = min(ways, key=lambda way: (way.cost, facts[way.need.model_id].idle_since))
@@ -76,20 +79,20 @@ def next_to_leave(
 
 def _short(memory: Memory, facts: Mapping[str, ModelFacts]) -> list[int]:
     """Return the numbers of the devices that lack memory because of other programs."""
-    taken = [0] * len(memory.devices)
-    for need in memory.needs:
-        if need.model_id in facts:
-            sizes = _present(memory, need, facts[need.model_id])
-            taken = [a + b for a, b in zip(taken, sizes, strict=True)]
+    left = _left(memory, facts)
     return [
-        number
-        for number, device in enumerate(memory.devices)
-        if device.others and _free(device, taken[number]) < device.reserve
+        number for number, each in enumerate(memory.devices) if each.others and left[number] < 0
     ]
 
 
-def _free(device: Device, taken: int) -> int:
-    return device.capacity - device.others - taken
+def _left(memory: Memory, facts: Mapping[str, ModelFacts]) -> list[int]:
+    """Return what each device has free beyond its reserve; below zero: what it lacks of that."""
+    left = [each.capacity - each.reserve - each.others for each in memory.devices]
+    for need in memory.needs:
+        if need.model_id in facts:
+            sizes = _present(memory, need, facts[need.model_id])
+            left = [a - b for a, b in zip(left, sizes, strict=True)]
+    return left
 
 
 def _present(memory: Memory, need: Need, model: ModelFacts) -> tuple[int, ...]:
@@ -103,16 +106,23 @@ def _present(memory: Memory, need: Need, model: ModelFacts) -> tuple[int, ...]:
     return memory.held(need.model_id, model.device, asleep=asleep)
 
 
-def _way(memory: Memory, need: Need, model: ModelFacts, number: int, latest: float) -> _Way | None:
-    """Return how an idle *model* leaves for the memory of a device; None: that frees nothing."""
-    held = _present(memory, need, model)[number]
-    asleep = memory.holds(need.model_id, model.device, asleep=True)[number]
-    sleeps = model.state is State.READY and model.leave_by is Action.SLEEP
-    action = Action.SLEEP if sleeps and held > asleep else Action.STOP
-    frees = held - asleep if action is Action.SLEEP else held
-    if frees <= 0:
+def _way(
+    memory: Memory, need: Need, model: ModelFacts, number: int, left: Collection[int], latest: float
+) -> _Way | None:
+    """Return how an idle *model* leaves for the memory of a device; None: it holds none of it.
+
+    *left* is what each device has free.
+    """
+    held = _present(memory, need, model)
+    if not held[number]:
         return None
-    return _Way(need, action, frees, reload_cost(need, model, action, latest))
+    asleep = memory.holds(need.model_id, model.device, asleep=True)
+    sizes = zip(held, asleep, left, strict=True)
+    has_room = all(after <= now or after - now <= free for now, after, free in sizes)
+    can_sleep = model.state is State.READY and model.leave_by is Action.SLEEP
+    sleeps = can_sleep and has_room and asleep[number] < held[number]
+    action = Action.SLEEP if sleeps else Action.STOP
+    return _Way(need, action, reload_cost(need, model, action, latest))
 
 
 # --- what the scheduler does ----------------------------------------------------------------------

@@ -266,6 +266,29 @@ def test_any_gpu_is_the_one_that_costs_least() -> None:
     assert found.room.device == "gpu1"  # its process is there
 
 
+@pytest.mark.parametrize(
+    ("cards", "sizes", "fit"),
+    [
+        ([8], [8], True),
+        ([8], [9], False),
+        ([8], [5, 3], True),
+        ([8], [5, 4], False),
+        ([8, 8, 8], [5, 5, 5], True),
+        ([8, 8, 8], [5, 5, 5, 4], False),
+        ([3, 8, 6], [4, 6, 4, 3], True),  # the largest does not go to the largest GPU
+        ([8, 9, 8], [6, 5, 4, 3, 4, 3], True),
+        ([8, 8, 8], [5, 5, 4, 4, 3, 4], False),
+    ],
+)
+def test_models_on_any_gpu_fit_if_they_can_be_divided_among_all(
+    cards: list[int], sizes: list[int], fit: bool
+) -> None:
+    devices = [Device(f"gpu{number}", size) for number, size in enumerate(cards)]
+    needs = [Need(f"m{number}", anywhere=size) for number, size in enumerate(sizes)]
+    memory = Memory(devices, needs)
+    assert memory.fits_together([each.model_id for each in needs]) is fit
+
+
 def test_a_model_counts_on_the_gpu_it_was_placed_on() -> None:
     devices = [gpu(8), gpu(8, name="gpu1")]
     memory = Memory(devices, [need("t", 6), Need("a", anywhere=6 * GIB)])
@@ -277,6 +300,7 @@ def test_an_unknown_need_is_the_whole_first_device_or_that_of_its_model() -> Non
     memory = Memory([gpu(16)], [Need("t", is_known=False), A, need("p", 2, is_pinned=True)])
     assert leaving(memory, "ap") == {"a": STOP}
     assert memory.held("t", "") == (14 * GIB,)
+    assert memory.held("t", "", asleep=True) == (0,)
     other = Memory([gpu(16)], [need("t", 1), Need("a", is_known=False)])
     assert leaving(other, "a") == {"a": STOP}
     two = [gpu(16), gpu(8, name="gpu1")]

@@ -62,6 +62,22 @@ def test_the_cheapest_idle_model_leaves_where_others_took_the_reserve(
     assert found == (None if leaves is None else Leaving(*leaves, "gpu0", GAME))
 
 
+@pytest.mark.parametrize(
+    ("in_ram", "others", "action"),
+    [(2, 0, SLEEP), (2, 1, STOP), (3, 0, STOP), (9, 0, STOP)],
+)
+def test_a_model_is_stopped_where_ram_has_no_room_for_what_it_keeps_asleep(
+    in_ram: int, others: int, action: Action
+) -> None:
+    kept, small = (Share("ram", 6 * GIB),), (Share("ram", GIB),)
+    moves = Need("a", (Share("gpu0", 12 * GIB), *small), asleep=kept)
+    beside = Need("b", (Share("ram", in_ram * GIB),))
+    ram = Device("ram", 9 * GIB, GIB, others * GIB)
+    memory = Memory([card(3), ram], [moves, beside])
+    found = next_to_leave(memory, {"a": SLEEPER, "b": Facts()}, ["a"])
+    assert found == Leaving("a", action, "gpu0", GAME)
+
+
 def test_models_in_use_stay() -> None:
     assert leaving(A, B, others=3, idle="b") == Leaving("b", STOP, "gpu0", GAME)
     assert leaving(A, B, others=3, idle="") is None
