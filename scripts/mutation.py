@@ -46,7 +46,7 @@ PARTS = {
             "entries": "routing/test_st* routing/test_[lqr]* routing/test_swaps",
             "matrix": "routing/test_matrix routing/test_swaps",
             "pools": "routing/test_pools",
-            "residency": "routing/test_residency routing/test_[bm]* routing/test_swaps",
+            "residency": "routing/test_re* routing/test_[bm]* routing/test_swaps",
         }.items()
     },
     "http1": {"server/http1.py": "server/test_[hr]*.py"},

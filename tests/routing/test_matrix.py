@@ -146,6 +146,7 @@ def test_plans_are_those_of_the_reference(
     running.discard(target)
     plan = rules.plan(target, sorted(running), facts)
     cost, victims, combination = best(rules.config, target, running, facts)
+    assert rules.plan(target, sorted(running), facts) == plan
     assert (plan.cost, set(plan.victims)) == (cost, victims)
     assert plan.stays == running - victims | {target}
     if combination:

@@ -25,6 +25,7 @@ from llmsnap.routing.residency import (
     Answer,
     Blocked,
     Considered,
+    DeviceRoom,
     Lost,
     NeverFits,
     Plan,
@@ -340,10 +341,12 @@ def test_victims_of_decided_swaps_are_gone_but_for_what_they_keep() -> None:
 
 
 def test_a_plan_says_what_it_takes_and_what_it_was_preferred_to() -> None:
-    memory = Memory([gpu(16)], [need("t", 10), need("b", 6), need("c", 6)])
+    memory = Memory([gpu(16)], [need("t", 9), need("b", 6), need("c", 6)])
     found = plan(memory, "bc", b=Facts(start_s=3.0), c=Facts(start_s=30.0))
     assert isinstance(found, Plan)
-    assert found.why == "t needs 10.0 GiB of gpu0, of which 4.0 GiB is free"
+    assert found.why == "t needs 9.0 GiB of gpu0, of which 4.0 GiB is free"
+    assert found.room is not None
+    assert found.room.by_device == (DeviceRoom("gpu0", 9 * GIB, 10 * GIB),)
     assert [(each.victims, each.lost_by) for each in found.considered] == [(("c",), Lost.COST)]
     cards = [gpu(8), gpu(8, name="gpu1")]
     elsewhere = Need("u", (Share("gpu1", 6 * GIB),))

@@ -55,6 +55,7 @@ def test_who_leaves(target: str, leaving: str) -> None:
     found = plan(target, leaving)
     assert found.victims == tuple(leaving)
     assert not found.how  # each leaves in its usual way
+    assert (found.cost, found.answers_s) == (0.0, 0.0), "groups weigh nothing"
     if target == "a":
         assert found.why == "a is in group (default)"
 
@@ -70,6 +71,12 @@ def test_who_leaves(target: str, leaving: str) -> None:
         (group("t", "t", exclusive=True, persistent=True), group("o", "m"), True),
         (group("t", "t m", swap=True, persistent=True), None, True),
         (group("t", "t m", swap=False, exclusive=True), None, False),
+        # A group takes the room of those that share a launcher with it.
+        (group("t", "t", places="ray"), group("o", "m", places="ray"), True),
+        (group("t", "t", places="ray"), group("o", "m"), False),
+        (group("t", "t"), group("o", "m", places="ray"), False),
+        (group("t", "t", places="local ray"), group("o", "m", places="slurm ray"), True),
+        (group("t", "t m", places="local ray"), None, True),
     ],
 )
 def test_one_other(group_of_target: Group, group_of_other: Group | None, leaves: bool) -> None:
@@ -160,10 +167,12 @@ def test_a_model_that_never_fits_is_refused_at_once_and_nothing_leaves_for_it() 
     assert world.state("a") == "ready"
 
 
-def crowded(*blocked: str, recheck_s: float = 5.0, **settings: float) -> tuple[World, set[str]]:
+def crowded(
+    *blocked: str, recheck_s: tuple[float, ...] = (), **settings: float
+) -> tuple[World, set[str]]:
     """Two models that evict each other, and those whose room other programs hold now."""
     world, held = World("a b", **settings), set(blocked)
-    world.residency = Crowded(Groups([group("g", "a b")]), held, recheck_s)
+    world.residency = Crowded(Groups([group("g", "a b")]), held, *recheck_s)
     world.configure()
     return world, held
 
@@ -217,7 +226,7 @@ def test_a_blocked_request_is_refused_at_its_deadline_with_the_reason() -> None:
 
 
 def test_a_residency_is_not_asked_again_without_a_pause() -> None:
-    world, _ = crowded("a", recheck_s=0.0)
+    world, _ = crowded("a", recheck_s=(0.0,))
     world.request("a")
     assert world.wake_at == MIN_RECHECK_S
 

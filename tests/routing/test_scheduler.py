@@ -3,17 +3,18 @@ import pytest
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.messages import Grant, ModelRules, SchedulerOptions, StartSwap, WakeMeAt
-from llmsnap.routing.residency import Group, Groups, LoadKind
+from llmsnap.routing.residency import Groups, LoadKind
 from llmsnap.routing.scheduler import Scheduler
+from tests.routing.world import group
 
 
 def serving(models: int = 1, ttl_s: float = 0.0) -> Scheduler:
     """A scheduler whose model m0 is ready and whose other models wait for each other."""
     names = [f"m{number}" for number in range(models)]
     rules = tuple(ModelRules(name, ttl_s=ttl_s) for name in names)
-    groups = [Group("own", ("m0",), persistent=True, exclusive=False)]
+    groups = [group("own", "m0", persistent=True, exclusive=False)]
     scheduler = Scheduler()
-    plan = Groups([*groups, Group("rest", tuple(names[1:]))])
+    plan = Groups([*groups, group("rest", " ".join(names[1:]))])
     scheduler.handle(msg.ConfigChanged(rules, plan, SchedulerOptions()), 0.0)
     effects = scheduler.handle(msg.RequestArrived(0, "m0"), 0.0)
     work = next(effect.work for effect in effects if isinstance(effect, StartSwap))

@@ -26,8 +26,8 @@ from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Device, Memory, Need, Share
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.policies import POLICIES
-from llmsnap.routing.residency import Group, Groups, LoadKind
-from tests.routing.world import BOOM, Asked, Crowded, World, matrix
+from llmsnap.routing.residency import Groups, LoadKind
+from tests.routing.world import BOOM, Asked, Crowded, World, group, matrix
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 NAMES = "abcde"
@@ -60,9 +60,9 @@ def groups(draw: st.DrawFn) -> Groups:
     """Draw groups; some models may be in none."""
     where = [draw(st.integers(0, 3)) for _ in NAMES]
     return Groups(
-        Group(
+        group(
             f"g{number}",
-            tuple(name for name, place in zip(NAMES, where, strict=True) if place == number),
+            " ".join(name for name, place in zip(NAMES, where, strict=True) if place == number),
             swap=draw(st.booleans()),
             exclusive=draw(st.booleans()),
             persistent=draw(st.booleans()),

@@ -669,7 +669,7 @@ def gate_shut(**settings: Any) -> tuple[World, Asked, Asked, Asked]:
 class Crowded:
     """Another residency on a machine where other programs hold the room of *blocked* models."""
 
-    def __init__(self, residency: Residency, blocked: set[str], recheck_s: float = 5.0) -> None:
+    def __init__(self, residency: Residency, blocked: set[str], *recheck_s: float) -> None:
         self.residency = residency
         self.replans = residency.replans
         self.compatible = residency.compatible
@@ -687,7 +687,7 @@ class Crowded:
         now: float = 0.0,
     ) -> Answer:
         if target in self.blocked:
-            return Blocked(f"game (pid 7) holds the room of {target}", self.recheck_s)
+            return Blocked(f"game (pid 7) holds the room of {target}", *self.recheck_s)
         return self.residency.plan(target, running, facts, current, now=now)
 
 
@@ -714,7 +714,7 @@ def with_lack(residency: Residency, model_id: str) -> Residency:
     """Return *residency* after a load of *model_id* ran out of memory."""
     if isinstance(residency, Crowded):
         inner = with_lack(residency.residency, model_id)
-        return Crowded(inner, residency.blocked, residency.recheck_s)
+        return Crowded(inner, residency.blocked, *residency.recheck_s)
     if not isinstance(residency, Memory):
         return residency
     needs = [grown(each, 1) if each.model_id == model_id else each for each in residency.needs]
@@ -755,5 +755,6 @@ def group(
     swap: bool = True,
     exclusive: bool = True,
     persistent: bool = False,
+    places: str = "local",
 ) -> Group:
-    return Group(name, tuple(members.split()), swap, exclusive, persistent)
+    return Group(name, tuple(members.split()), swap, exclusive, persistent, tuple(places.split()))
