@@ -97,8 +97,6 @@ class Swap:
     *in_flight_before* the requests that were in flight when the gates shut first, *planned* the
     plan it follows, *due* why it was decided when it was, *steps* the parts of the present phase so
     far. *tickets* are the first requests that wait or waited for it. *eviction_failed*: a victim
-    could not be stopped, so the load does not begin.
-    plan it follows, *steps* the parts of the present phase so far. *eviction_failed*: a victim
     could not be stopped, so the load does not begin. *held_by*: what memory the load waits for.
     """
 
@@ -333,7 +331,7 @@ class ModelState:
 
     @property
     def asked_at(self) -> float:
-        """When the first of those who wait for it came."""
+        """When its oldest request came; where none waits, the first load by hand or preload."""
         oldest = self.oldest
         if oldest is not None:
             return oldest.since_s

@@ -47,9 +47,9 @@ class Term(NamedTuple):
     below: tuple[int, ...]
     models: int
     size: int
-    take: int = 0
-    rest: tuple[tuple[int, ...], ...] = ()
-    places: Mapping[int, int] = {}
+    take: int
+    rest: tuple[tuple[int, ...], ...]
+    places: Mapping[int, int]
 
 
 class Part(NamedTuple):
@@ -377,7 +377,6 @@ class _Question:
     """What is the same for each plan with one target and the same running models."""
 
     def __init__(self, graph: Graph, target: str, present: frozenset[str]) -> None:
-        self._graph = graph
         self._parts = graph.parts.get(target, [])
         self._first: dict[int, tuple[str, Found]] = {}
         relevant = graph.bits.get(target, 0)

@@ -328,6 +328,11 @@ def test_gates_stay_shut_for_a_plan_as_long_as_none_is_cheaper_or_idle() -> None
     assert [(late.victims, each.lost_by) for each in late.considered] == [(("a",), Lost.LATE)]
     cheaper = matrix("a b c", "a: 2", s="a & c | b & c")
     assert cheaper.plan("c", ["a", "b"], both, Plan(("a",))).victims == ("b",)
+    three = matrix("a b c d", "a: 2", s="c & (a & d | b & d | a & b)")
+    used = {name: Facts(idle_since=each) for name, each in zip("abcd", (3, 3, 0, 1), strict=True)}
+    assert three.plan("c", ["a", "b", "d"], used).victims == ("d",)
+    # Either of the two might stay now; the gate of d is open, and the cheaper one leaves.
+    assert three.plan("c", ["a", "b", "d"], used, Plan(("a", "b"))).victims == ("b",)
     assert rules.plan("c", ["b"], busy, current).victims == ()
 
 

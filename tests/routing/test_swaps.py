@@ -9,6 +9,7 @@ from llmsnap.routing.messages import (
     ModelRules,
     Outcome,
     RefusalReason,
+    Step,
     SwapOutcome,
 )
 from llmsnap.routing.policies import POLICIES
@@ -43,6 +44,61 @@ def test_a_record_has_what_each_phase_took() -> None:
     # b waits until a had its turn of twice 5 s, from its start at 1 s on; it asked at 5 s.
     phases = (("wait", 6.0), ("drain", 3.0), ("evict", 0.5), ("load", 1.0))
     assert world.records[-1].phases == phases
+
+
+def test_parts_of_leaving_and_loading_are_phases_of_a_record() -> None:
+    """Those of victims side by side take as long as the longest."""
+    world = World("a b x", group("one", "a b", swap=False), group("two", "x"))
+    world.serve("a", "b")
+    a, b, x = world.models.values()
+    a.stop_s, a.leave_steps = 1.0, (Step("save", 0.25), Step("hook", 0.5))
+    b.stop_s, b.leave_steps = 2.0, (Step("save", 0.75),)
+    x.load_s = 4.0
+    x.load_steps = (Step("canary", 0.5), Step("failed_wake", 1.0), Step("failed_check", 0.25))
+    world.run(1.0)
+    world.request("x")
+    world.run(10.0)
+    assert world.records[-1].phases == (
+        *(("wait", 0.0), ("save", 0.75), ("hook", 0.5), ("evict", 0.75)),
+        *(("failed_wake", 1.0), ("failed_check", 0.25), ("load", 2.25), ("canary", 0.5)),
+    )
+    x.stop_s, x.leave_steps, a.leave_steps = 0.5, (Step("save", 0.625),), ()
+    world.request("a")  # what is measured may be more than what the whole took by the clock
+    world.finish(world.asked[max(world.serving["x"])])
+    world.run(10.0)
+    assert world.records[-1].phases[-3:] == (("save", 0.625), ("evict", 0.0), ("load", 1.0))
+
+
+def test_a_record_has_the_first_requests_that_waited_for_the_swap() -> None:
+    world = World("a b", max_hold_s=20.0, slow="b")
+    stream = world.occupy("a")
+    early = world.requests("b", 2)
+    world.run(10.0)
+    world.leave(early[0])
+    later = world.requests("b", 2)
+    world.finish(stream)
+    world.run(300.0)
+    last = world.requests("b", 30)
+    world.run(400.0)
+    found = world.records[-1].tickets
+    assert found == tuple(each.ticket for each in (*early, *later, *last[:16]))
+
+
+@pytest.mark.parametrize(
+    ("asked", "waits_s"),
+    [("preload load", 30.0), ("load preload", 30.0), ("load load", 30.0), ("load request", 5.0)],
+)
+def test_a_swap_waits_from_when_it_was_asked_for_first(asked: str, waits_s: float) -> None:
+    """Which is when its oldest request came, if there is one."""
+    world = World("a b")
+    stream = world.occupy("a")
+    for each in asked.split():
+        getattr(world, each)("b")
+        world.run(10.0)
+    world.run(10.0)
+    world.finish(stream)
+    world.run(10.0)
+    assert world.records[-1].phases[0] == ("wait", waits_s)
 
 
 def test_no_gate_shuts_before_all_of_them_may() -> None:

@@ -56,6 +56,8 @@ class Model:
     held_s: float = 0.0  # how long its load waits for memory
     faulty: bool = False  # it does not work when it is asked
     outruns_abort: bool = False  # its load is over in the moment it is aborted
+    leave_steps: tuple[msg.Step, ...] = ()  # the parts of its next stop or sleep
+    load_steps: tuple[msg.Step, ...] = ()
     state: State = State.STOPPED
     takes_room: bool = False
     unreported: bool = False  # the scheduler cannot know its state yet
@@ -488,7 +490,7 @@ class World:
             model.state = to
             model.takes_room &= to is State.STOPPING
             (self.stuck.add if to is State.STOPPING else self.stuck.discard)(model.model_id)
-            tell(msg.Idled(work, model.model_id, to, took_s, why))
+            tell(msg.Idled(work, model.model_id, to, took_s, why, model.leave_steps))
 
         self.later(took_s, left)
 
@@ -624,7 +626,8 @@ class World:
         model.unreported = False
         model.loaded_by = swap.start.work
         device = self.device_of(model.model_id)
-        done = msg.LoadDone(swap.start.work, model.model_id, kind, took_s, device=device)
+        work, steps = swap.start.work, model.load_steps
+        done = msg.LoadDone(work, model.model_id, kind, took_s, steps, device)
         self._end(swap, done)
 
     def _abort(self, swap: Swap) -> None:
