@@ -43,7 +43,7 @@ PARTS = {
             "cover": "routing/test_cover routing/test_memory_plans",
             "preview": "routing/test_preview routing/test_m* routing/test_pools",
             "together": "routing/test_together commands/test_check",
-            "entries": "routing/test_st* routing/test_[lqr]* routing/test_swaps",
+            "entries": "routing/test_s[tw]* routing/test_[lqr]* routing/test_memory",
             "matrix": "routing/test_matrix routing/test_swaps",
             "pools": "routing/test_pools",
             "residency": "routing/test_re* routing/test_[bm]* routing/test_swaps",

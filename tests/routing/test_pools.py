@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,10 +15,11 @@ from llmsnap.routing.memory import GPU_PARTS, Device, Need
 from llmsnap.routing.messages import ModelRules
 from llmsnap.routing.occupancy import GpuShare, NodeOccupancy
 from llmsnap.routing.pools import Pool, Pooled
-from llmsnap.routing.residency import Groups
+from llmsnap.routing.residency import Action, Groups, Plan, Residency
 from llmsnap.routing.swaps import RETRIES
+from tests.routing.facts import Facts
 from tests.routing.test_scheduler_properties import everything_ended, rest
-from tests.routing.world import FULL, World, group
+from tests.routing.world import FULL, World, group, matrix
 
 
 class Cluster:
@@ -281,6 +283,141 @@ def test_figures_that_are_wrong_cost_a_refusal_and_one_more_model() -> None:
     assert asked.in_flight
     assert (cluster.refused, leavers(cluster)) == (["b"], ["a"])
 
+
+# --- plans, without a scheduler -------------------------------------------------------------------
+
+STOP, SLEEP = Action.STOP, Action.SLEEP
+
+
+def node(number: int, gpus: int, *labels: str) -> Device:
+    return Device(f"farm/{number}", gpus * GPU_PARTS, labels=labels or None)
+
+
+def wants(name: str, gpus: int = 1, *labels: str, pin: bool = False) -> Need:
+    size = gpus * GPU_PARTS
+    return Need(name, anywhere=size, asleep_anywhere=size, labels=labels, is_pinned=pin)
+
+
+def on(number: int, start_s: float = 10.0, **more: Any) -> Facts:
+    return Facts(device=f"farm/{number}", start_s=start_s, **more)
+
+
+def plan(
+    needs: str | Iterable[Need],
+    nodes: Iterable[Device],
+    retries: int = 0,
+    here: Residency | None = None,
+    current: Plan | None = None,
+    **facts: Facts,
+) -> Plan:
+    """What leaves for t."""
+    if isinstance(needs, str):
+        needs = [wants(name) for name in needs]
+    pooled = Pooled(here or Groups(), [Pool("farm", tuple(needs), tuple(nodes))])
+    known = {**facts, "t": Facts(state=State.STOPPED, retries=retries)}
+    running = [name for name, each in facts.items() if each.state is not State.ASLEEP]
+    found = pooled.plan("t", running, known, current)
+    assert isinstance(found, Plan)
+    return found
+
+
+PAIR = [wants("t", 2), *map(wants, "abc")]
+ASLEEP = State.ASLEEP
+
+
+@pytest.mark.parametrize(
+    ("needs", "nodes", "facts", "left"),
+    [
+        # The cheapest by far, and one asleep as well as one that runs.
+        ("tab", (), {"a": on(0), "b": on(0, 2.0)}, "b"),
+        ("tab", (), {"a": on(0), "b": on(0, 2.0, state=ASLEEP)}, "b"),
+        ("tab", (), {"a": on(0, idle_since=9.0), "b": on(0, idle_since=9.0)}, "a"),
+        ("tab", (), {"a": on(0, idle_since=9.0), "b": on(0, idle_since=8.0)}, "b"),
+        # Idle ones first.
+        ("tab", (), {"a": on(0), "b": on(0, 2.0, busy=True)}, "a"),
+        ("tab", (), {"a": on(0), "b": on(0, 2.0, state=State.STARTING)}, "a"),
+        ("tab", (), {"a": on(0, busy=True), "b": on(0, busy=True, left_s=1.0)}, "b"),
+        ("tab", (), {"a": on(0, 900.0), "b": on(0, 2.0, state=State.STOPPING)}, "a"),
+        ("tab", (), {"a": on(0, 900.0), "b": on(0, 2.0, leaves=("u", STOP))}, "a"),
+        ("tab", (), {"a": on(0, 900.0), "b": on(0, 2.0, leaves=("t", STOP))}, "b"),
+        # Those of the same labels, which run where the target may run.
+        (
+            [wants("t", 1, "x"), wants("a"), wants("b", 1, "x")],
+            *((), {"a": on(0), "b": on(0, 900.0)}, "b"),
+        ),
+        # Machines that are too small, or lack a label, do not help, those as large as it do.
+        ("tab", (node(0, 1), node(1, 9)), {"a": on(0), "b": on(1, 900.0)}, "a"),
+        (PAIR, (node(0, 1), node(1, 9)), {"a": on(0), "b": on(1, 900.0)}, "b"),
+        (PAIR, (node(0, 2), node(1, 9)), {"a": on(0), "b": on(1, 900.0)}, "a"),
+        (PAIR, (node(0, 1), node(1, 9)), {"a": on(0), "b": on(7, 900.0)}, "b"),
+        (
+            [wants("t", 1, "x"), *map(wants, "ab")],
+            *((node(0, 9, "y"), node(1, 9, "x", "y")), {"a": on(0), "b": on(1, 900.0)}, "b"),
+        ),
+        # The figures of the engine, where these say that a model has to leave.
+        (
+            [wants("t", 2), *map(wants, "bc"), wants("a", 1), wants("p", 1, pin=True)],
+            (node(0, 2), node(1, 2)),
+            {"a": on(0, 1.0), "p": on(0), "b": on(1), "c": on(1)},
+            "bc",
+        ),
+    ],
+)
+def test_who_leaves_after_a_start_that_found_no_machine(
+    needs: str | list[Need], nodes: tuple[Device, ...], facts: dict[str, Facts], left: str
+) -> None:
+    found = plan(needs, nodes, 1, **facts)
+    assert found.how == dict.fromkeys(left, STOP)
+    assert found.victims == tuple(left)
+    assert not plan(needs, (), 0, **facts).victims, "the start comes first"
+
+
+@pytest.mark.parametrize(
+    ("current", "b", "left"),
+    [("a", {"busy": True, "left_s": 1.0}, "a"), ("c", {"busy": True}, "b"), ("a", {}, "b")],
+)
+def test_a_busy_model_that_is_drained_already_is_kept_unless_another_one_is_idle(
+    current: str, b: dict[str, Any], left: str
+) -> None:
+    facts = {"a": on(0, busy=True, left_s=9.0), "b": on(0, **b)}
+    assert plan("tab", (), 1, current=Plan((current,)), **facts).victims == (left,)
+
+
+OF_GROUP = Groups([group("g", "t a x", exclusive=False)])
+
+
+@pytest.mark.parametrize(
+    ("size", "gpus", "how"),
+    [
+        (1, 3, {"a": None, "x": None}),  # both leave in their usual way
+        (1, 2, {"a": STOP, "x": None}),  # the rest is on this machine
+        (2, 3, {"a": STOP, "x": None}),
+        (2, 2, {"a": STOP, "b": STOP, "x": None}),  # one more than those of the group
+    ],
+)
+def test_a_model_that_leaves_in_any_case_is_stopped_where_its_sleep_leaves_no_room(
+    size: int, gpus: int, how: dict[str, Action | None]
+) -> None:
+    needs = [wants("t", size), wants("a"), wants("b")]
+    facts = {"a": on(0, leave_by=SLEEP), "b": on(0, 1.0), "x": Facts()}
+    found = plan(needs, [node(0, gpus)], here=OF_GROUP, **facts)
+    assert {name: found.how.get(name) for name in found.victims} == how
+    assert found.stays == {"t", "b"} - how.keys()
+    freed = {each.model_id: each.size for each in found.room.frees} if found.room else {}
+    assert freed == {name: (GPU_PARTS,) for name, action in how.items() if action}
+    by_group = "t is in group g"
+    by_figures = f"t needs {'1 GPU' if size == 1 else '2 GPUs'} on a machine of farm"
+    assert found.why == (by_figures if "b" in how else by_group)
+
+
+def test_the_cost_is_that_of_those_who_leave_here_and_on_the_cluster() -> None:
+    here = matrix("t a x", "x: 7", s="t & a | x")
+    found = plan("ta", [node(0, 1)], here=here, a=on(0), x=Facts())
+    assert found.victims == ("a", "x")
+    assert found.cost == pytest.approx(7.0 + 0.05 * 10.0)
+
+
+# --- whatever comes -------------------------------------------------------------------------------
 
 rows = st.lists(
     st.tuples(
