@@ -179,8 +179,8 @@ def test_an_exit_is_told_though_a_descendant_holds_the_pipe(start, output: Outpu
 
 def test_cmd_stop_is_run_with_the_pid(start, output: Output) -> None:
     child = start("sleep 60")
-    child.stop(LIMIT_S, "sh -c 'echo stopping ${PID}; kill -INT ${PID}'")
-    assert str(child.status) == "signal SIGINT"
+    child.stop(LIMIT_S, "sh -c 'echo stopping ${PID}; kill -USR1 ${PID}'")
+    assert str(child.status) == "signal SIGUSR1"
     assert f"stopping {child.local_pid}".encode() in output.data
 
 
