@@ -87,12 +87,16 @@ def test_the_search_ends_after_so_many_sets_that_it_looks_at(
     assert found.is_complete is bool(sets)
 
 
-@pytest.mark.parametrize(("models", "pairs", "rest"), [(10, 45, []), (11, 50, ["5"])])
+@pytest.mark.parametrize(
+    ("on_cards", "pairs", "rest"), [((10,), 45, []), ((10, 3, 2, 2), 50, []), ((11,), 50, ["5"])]
+)
 def test_of_many_pairs_that_never_fit_the_first_are_listed(
-    models: int, pairs: int, rest: list[str]
+    on_cards: tuple[int, ...], pairs: int, rest: list[str]
 ) -> None:
-    needs = [Need(f"m{number}", (Share("gpu0", 5),)) for number in range(models)]
-    text = said(Memory([Device("gpu0", 8)], needs))
+    """On each card only one of its models fits."""
+    cards = [f"gpu{card}" for card, models in enumerate(on_cards) for _ in range(models)]
+    needs = [Need(f"m{number}", (Share(card, 5),)) for number, card in enumerate(cards)]
+    text = said(Memory([Device(f"gpu{card}", 8) for card, _ in enumerate(on_cards)], needs))
     never = text[text.index("these never fit together:") + 1 :]
     assert [each for each in never if " and m" in each] == never[:pairs]
     assert never[:2] == ["  m0 and m1", "  m0 and m2"]
