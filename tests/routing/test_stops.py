@@ -82,13 +82,14 @@ def test_an_idle_model_that_works_goes_idle_after_its_check() -> None:
 def test_unload_cuts_what_is_in_flight_and_answers_when_the_process_is_gone() -> None:
     world = World("a")
     stream = world.occupy("a")
-    command = world.unload("a")
+    commands = [world.unload("a"), world.unload("a")]
+    assert (world.state("a"), stream.in_flight) == ("stopping", True), "it waits for no request"
     world.run(0.25)
     assert stream.returned
-    assert world.cuts[0].reason is CutReason.UNLOADED
-    assert world.outcome(command) is None
+    assert [each.reason for each in world.cuts] == [CutReason.UNLOADED]
+    assert [world.outcome(each) for each in commands] == [None, None]
     world.run(0.25)
-    assert world.outcome(command) is Outcome.OK
+    assert [world.outcome(each) for each in commands] == [Outcome.OK, Outcome.OK]
     world.serve("a")
     world.unload("a")
     assert len(world.cuts) == 1, "an idle model has nothing to cut"

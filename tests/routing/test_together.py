@@ -45,6 +45,8 @@ def test_the_largest_sets_are_those_found_by_trying_all(memory: Memory) -> None:
     largest = [each for each in fitting if not any(each < other for other in fitting)]
     found = what_fits(memory)
     assert found.is_complete
+    assert what_fits(memory, len(largest)) == found
+    assert not largest or not what_fits(memory, len(largest) - 1).is_complete
     assert sorted(map(sorted, found.sets)) == sorted(map(sorted, largest))
     for name in names:
         assert (name in found.never) is not any(
