@@ -2,8 +2,7 @@
 
 Once a second while a model starts or a request waits, else every 15 seconds, one greenlet for each
 launcher that models use. What an engine says is some seconds old. So what others seem to have grown
-by since the first look is believed only once nothing of ours has begun or ended there for
-``SETTLED_S``.
+by is believed only once nothing of ours has begun or ended there for ``SETTLED_S``.
 """
 
 from __future__ import annotations
@@ -117,8 +116,8 @@ class NodeMeter:
         for view in views:
             own = sum(each.gpus for each in ours if each.node == view.name)
             others = max(0.0, view.gpus - view.free_gpus - own)
-            if not is_settled:  # on a machine not seen before it may be a job still to be adopted
-                others = min(others, before.get(view.name, others))
+            if not is_settled:  # after the start it may be a job that is still to be adopted
+                others = min(others, before.get(view.name, 0.0))
             total, others = (view.gpus, round(others, 4)) if view.is_usable else (0.0, 0.0)
             found.append(FoundNode(view.name, total, others, view.labels))
         if self._found.get(name, ()) != tuple(found):

@@ -66,11 +66,12 @@ def test_what_neither_is_free_nor_ours_is_that_of_others() -> None:
     assert made.meter.found["farm"] == ()
 
 
-def test_jobs_of_an_earlier_run_are_of_others_until_they_are_adopted() -> None:
+def test_jobs_of_an_earlier_run_are_not_of_others_before_they_could_be_adopted() -> None:
     made = Meter()
     made.meter._moved_at["farm"] = 0.0
-    assert made.others(free=1) == 3
+    assert made.others(free=1) == 0
     made.servers = [server(2)]
+    made.now = SETTLED_S
     assert made.others(free=1) == 1
 
 
