@@ -141,7 +141,10 @@ class RestClient:
 
 
 def warm_up() -> None:
-    """Load requests, which takes 60 ms that a program which only starts need not pay."""
+    """Load requests, whose connections then close when a greenlet that uses them is killed.
+
+    Loading takes 60 ms, which a program that only starts need not pay.
+    """
     import requests  # noqa: F401, PLC0415 - see above
     from urllib3.connection import HTTPConnection  # noqa: PLC0415
     from urllib3.connectionpool import ConnectionPool  # noqa: PLC0415
