@@ -11,11 +11,15 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from pathlib import Path
 
 import gevent
 import pytest
 import requests
+from gevent.lock import Semaphore
+from gevent.pool import Pool
 
 from llmsnap.http.routes import ROUTES as TABLE
 from llmsnap.http.routes import ModelPlace
@@ -33,7 +37,9 @@ macros:
   sim: {sim}
 models:
   warm: {{cmd: "${{sim}}", concurrencyLimit: 500}}
-  cold: {{cmd: "${{sim}} --load-time 1.5", concurrencyLimit: 500}}
+  cold:
+    cmd: sh -c 'until test -e {gate}; do sleep 0.1; done; exec ${{sim}}'
+    concurrencyLimit: 500
   busy: {{cmd: "${{sim}}"}}
   line: {{cmd: "${{sim}}", concurrencyLimit: 500}}
 groups:
@@ -92,14 +98,19 @@ class Answer:
         return self.body.startswith(b": waiting for the model\n")
 
 
-def ask(server: Running, route: str, wait: str, stream: bool, kind: str) -> Answer:
-    """Send the request of one cell."""
+def comes_early(route: str, wait: str, stream: bool) -> bool:
+    """Whether the head has to come before the server answers."""
+    return wait != "warm" and stream and ROWS[route].stream is not None
+
+
+def ask(server: Running, route: str, wait: str, stream: bool, kind: str, on_head=None) -> Answer:
+    """Send the request of one cell; `on_head` is called when the head of the answer is there."""
     model = "warm" if wait == "silent" else wait
-    more = {"stream": stream, "sim_delay": "1.2s" if wait == "silent" else "0.0s", **SERVERS[kind]}
+    more = {"stream": stream, "sim_delay": "2.2s" if wait == "silent" else "0.0s", **SERVERS[kind]}
     url = server.url + route
+    send = partial(requests.request, "POST", url, timeout=30, stream=True)
     if ROWS[route].model is ModelPlace.JSON:
-        body = {"model": model, **BODIES.get(route, RERANK), **more}
-        answer = requests.post(url, json=body, timeout=30)
+        answer = send(json={"model": model, **BODIES.get(route, RERANK), **more})
     elif ROWS[route].model is ModelPlace.FORM:
         form = {"model": model, "prompt": "hi", "stream": str(stream).lower()}
         files = {FILES[route]: ("a.wav", b"RIFF", "audio/wav")}
@@ -109,28 +120,43 @@ def ask(server: Running, route: str, wait: str, stream: bool, kind: str) -> Answ
         boundary = body[2 : body.index(b"\r\n")]
         headers = {"Content-Type": "multipart/form-data; boundary=b"}
         body = body.replace(boundary, b"b")
-        answer = requests.post(url, body, params=query, headers=headers, timeout=30)
+        answer = send(data=body, params=query, headers=headers)
     else:
         answer = requests.get(url, params={"model": model, **more}, timeout=30)
-    said = answer.content.replace(model.encode(), b"MODEL").replace(b"1.2s", b"0.0s")
+    if on_head:
+        on_head()
+    said = answer.content.replace(model.encode(), b"MODEL").replace(b"2.2s", b"0.0s")
     return Answer(
         answer.status_code, answer.headers.get("Content-Type", ""), VARYING.sub(b"0", said)
     )
 
 
-def ask_all(server: Running, wait: str) -> dict:
-    """Send the requests of all cells with one kind of wait side by side."""
+def ask_all(server: Running, wait: str, gate: Path) -> dict:
+    """Send the requests of all cells with one kind of wait.
+
+    What they wait for ends when every early head has come, so a slow machine changes nothing.
+    """
     cells = list(product(ROUTES, [wait], [False, True], SERVERS))
-    asking = [gevent.Greenlet(ask, server, *cell) for cell in cells]
+    early = [cell for cell in cells if comes_early(*cell[:3])]
+    heads = Semaphore(0)
+    # Few at a time where the answer shall come before an early head would be sent.
+    pool = Pool(8 if wait == "warm" else len(cells))
     if wait == "line":
-        body = {"model": "busy", "messages": HI, "sim_delay": "1.5s"}
-        asking.insert(0, gevent.Greenlet(server.post, "/v1/chat/completions", body))
-        asking[0].start()
+        body = {"model": "busy", "messages": HI, "stream": True, "sim_delay": "30s"}
+        url = server.url + "/v1/chat/completions"
+        held = requests.post(url, json=body, timeout=60, stream=True)
         server.wait_for(lambda: in_flight(server, "busy"))
-    for one in asking:
-        one.start()
-    answers = [one.get() for one in asking]
-    return dict(zip(cells, answers[-len(cells) :], strict=True))
+    asking = {
+        cell: pool.spawn(ask, server, *cell, heads.release if cell in early else None)
+        for cell in cells
+    }
+    for _ in early:
+        heads.acquire(timeout=20)
+    if wait == "line":
+        held.close()
+    if wait == "cold":
+        gate.touch()
+    return {cell: one.get() for cell, one in asking.items()}
 
 
 def in_flight(server: Running, model: str) -> bool:
@@ -139,7 +165,13 @@ def in_flight(server: Running, model: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def gate(tmp_path_factory):
+    """The file without which the model `cold` does not start."""
+    return tmp_path_factory.mktemp("gate") / "open"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, gate):
     """A server whose early heads come soon."""
     folder = tmp_path_factory.mktemp("matrix")
     program = folder / "llmsnap"
@@ -152,7 +184,8 @@ def server(tmp_path_factory):
     )
     program.chmod(0o755)
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    with serving(folder, CONFIG, installed=Installed(program, environ, ROOT)) as running:
+    installed = Installed(program, environ, ROOT)
+    with serving(folder, CONFIG, installed=installed, gate=gate) as running:
         running.chat("warm")
         running.chat("busy")
         yield running
@@ -179,11 +212,11 @@ def slow(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answers(server, slow):
+def answers(server, slow, gate):
     assert slow, "waits meanwhile"
     # The warm ones for themselves: what they are compared with shall not be slow.
-    found = ask_all(server, "warm")
-    others = [gevent.Greenlet(ask_all, server, wait) for wait in WAITS[1:]]
+    found = ask_all(server, "warm", gate)
+    others = [gevent.Greenlet(ask_all, server, wait, gate) for wait in WAITS[1:]]
     for one in others:
         one.start()
     for one in others:
@@ -235,7 +268,7 @@ def check_events(route: str, kind: str, answer: Answer, answers: dict) -> None:
 def test_answers_are_the_same_however_long_they_were_waited_for(answers, route, wait) -> None:
     for stream, kind in product([False, True], SERVERS):
         answer = answers[route, wait, stream, kind]
-        assert answer.is_early == (wait != "warm" and stream and ROWS[route].stream is not None)
+        assert answer.is_early == comes_early(route, wait, stream)
         if answer.is_early:
             check_events(route, kind, answer, answers)
         else:
