@@ -18,27 +18,32 @@ def test_status_lines() -> None:
     ]
 
 
-def test_an_openai_error() -> None:
-    status, headers, body = error_answer(errors.UnknownModel("no model 'x'"))
-    of_model = {"type": "not_found_error", "param": "model", "code": "model_not_found"}
-    assert (status, json.loads(body)) == (404, {"error": {"message": "no model 'x'", **of_model}})
-    assert headers == [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        ("X-Content-Type-Options", "nosniff"),
-    ]
+MODEL_NOT_FOUND = {"type": "not_found_error", "param": "model", "code": "model_not_found"}
+JSON, TEXT = "application/json", "text/plain; charset=utf-8"
 
 
-def test_an_anthropic_error() -> None:
-    status, _, body = error_answer(errors.TooManyInFlight("busy"), path="/v1/messages")
-    error = {"type": "rate_limit_error", "message": "busy"}
-    assert (status, json.loads(body)) == (429, {"type": "error", "error": error})
-
-
-def test_an_error_as_text_for_those_who_prefer_it() -> None:
-    status, headers, body = error_answer(errors.StartFailed("exit: ü"), "text/html,*/*;q=0.8")
-    assert (status, body) == (502, "exit: ü\n".encode())
-    assert headers[0] == ("Content-Type", "text/plain; charset=utf-8")
+@pytest.mark.parametrize(
+    ("error", "asked", "status", "kind", "told"),
+    [
+        (errors.UnknownModel("x"), {}, 404, JSON, {"error": {"message": "x", **MODEL_NOT_FOUND}}),
+        (
+            errors.TooManyInFlight("busy"),
+            {"path": "/v1/messages"},
+            429,
+            JSON,
+            {"type": "error", "error": {"type": "rate_limit_error", "message": "busy"}},
+        ),
+        (errors.StartFailed("ü"), {"accept": "text/html,*/*;q=0.8"}, 502, TEXT, "ü\n"),
+        (LlmsnapError("\ud800"), {"accept": "text/plain"}, 500, TEXT, "?\n"),
+    ],
+)
+def test_an_error_is_told_in_the_clients_way(error, asked, status, kind, told) -> None:
+    found, headers, body = error_answer(error, **asked)
+    length = ("Content-Length", str(len(body)))
+    assert headers[:2] == [("Content-Type", kind), length]
+    assert ("X-Content-Type-Options", "nosniff") in headers
+    assert (found, body.decode() if kind == TEXT else json.loads(body)) == (status, told)
+    assert b"\\ud800" in error_answer(LlmsnapError("\ud800"))[2]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ MODEL_FAILED = [
 CONFLICTS = [errors.NotReady("x", 3.0), errors.SleepNotConfigured("x")]
 
 
-@pytest.mark.parametrize("error", [*MODEL_FAILED, *CONFLICTS], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("error", [*MODEL_FAILED, *CONFLICTS])
 def test_a_failed_model_and_a_conflict_are_not_worth_a_retry(error: LlmsnapError) -> None:
     """Client libraries ask three times on 409 alone; the request has said that it will not wait."""
     headers = dict(error_answer(error)[1])
@@ -103,11 +108,6 @@ def test_what_may_pass_may_be_tried_again(name: str) -> None:
     headers = dict(error_answer(getattr(errors, name)("x"))[1])
     assert "X-Should-Retry" not in headers
     assert ("Retry-After" in headers) is (name == "TooManyInFlight")
-
-
-def test_a_message_that_is_no_valid_text_is_told_all_the_same() -> None:
-    assert b"\\ud800" in error_answer(LlmsnapError("\ud800"))[2]
-    assert error_answer(LlmsnapError("\ud800"), "text/plain")[2] == b"?\n"
 
 
 def events(stream: bytes) -> list[tuple[str, dict]]:

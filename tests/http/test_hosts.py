@@ -29,15 +29,10 @@ FOREIGN = """
     "any `Host` header, such as `name.namespace.svc`",
     "without keys: names of private networks, `.svc` among them; `allowedHosts` adds others",
 )
-@pytest.mark.parametrize("host", ["", *LOCAL.split()])
-def test_names_no_stranger_can_own_are_answered(host: str) -> None:
-    assert RULE.allows(host)
-    RULE.check(host)
-
-
-@pytest.mark.parametrize("host", ["a b", *FOREIGN.split()])
-def test_other_names_are_not(host: str) -> None:
-    assert not RULE.allows(host)
+def test_names_no_stranger_can_own_are_answered() -> None:
+    for host in ["", *LOCAL.split()]:
+        RULE.check(host)
+    assert [host for host in ["a b", *FOREIGN.split()] if RULE.allows(host)] == []
 
 
 def test_a_refusal_says_what_to_configure() -> None:

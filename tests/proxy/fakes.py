@@ -9,14 +9,18 @@ from tests.fakes.calls import make_request
 
 
 class FakeExchange:
-    """An answer in *pieces*; an error among them is raised."""
+    """An answer in *pieces*; an error among them is raised. With *sock* it switched protocols."""
+
+    reason = "Switching Protocols"
 
     def __init__(
-        self, *pieces: bytes | Exception, status: int = 200, kind: str = "text/event-stream"
+        self, *pieces: bytes | Exception, status=200, kind="text/event-stream", sock=None, early=b""
     ) -> None:
         self.pieces = list(pieces)
-        self.status = status
+        self.status = 101 if sock else status
         self.headers = [("Content-Type", kind)]
+        self.sock, self.early = sock, early
+        self.aborted = self.closed = 0
 
     @property
     def is_complete(self) -> bool:
@@ -27,6 +31,17 @@ class FakeExchange:
         if isinstance(piece, Exception):
             raise piece
         return piece
+
+    def upgraded(self) -> tuple[Any, bytes]:
+        return self.sock, self.early
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+    def close(self) -> None:
+        self.closed += 1
+        if self.sock is not None:
+            self.sock.close()
 
 
 class FakeContext(RequestContext):

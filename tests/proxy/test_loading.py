@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 from typing import Any
 
 import gevent
@@ -26,6 +27,8 @@ from llmsnap.proxy.stream import error_event
 from tests.fakes.calls import FakeQueue
 from tests.proxy.fakes import FakeContext, FakeExchange
 
+CHAT = "/v1/chat/completions"
+
 
 class Shown:
     """Frames that say when they were asked for."""
@@ -43,23 +46,21 @@ class Shown:
 
 
 class World:
-    def __init__(
-        self, exchange: FakeExchange | None = None, frames=None, path="/v1/chat/completions"
-    ) -> None:
-        self.queue, self.context = FakeQueue(grants=False), FakeContext(path)
+    """A stream whose model is granted by the test; with *path* it has comments, and real errors."""
+
+    def __init__(self, *pieces: bytes, path: str = "", encoding: str = "", **facts: Any) -> None:
+        self.queue, self.context = FakeQueue(grants=False), FakeContext(path or CHAT)
         self.ticket = self.queue.request("a")
-        self.exchange = exchange or FakeExchange()
-        self.error = None
-
-        def words(error, sent: bytes) -> bytes:
-            return b"<%b>" % str(error).encode()
-
-        queue = self.queue
-        asks = queue.position, queue.lacks_memory, lambda _: ""
-        waiting = ModelWait(self.ticket, *asks, self.another, self.send)
-        words = words if frames is None else error_event(self.context.request)
+        self.exchange = FakeExchange(*pieces, **facts)
+        if encoding:
+            self.exchange.headers.append(("Content-Encoding", encoding))
+        self.error: Exception | None = None
         self.silences: list[Exception | None] = []
-        self.stream = LoadingStream(self.context, waiting, frames or Shown(), self.wait_head, words)
+        asks = self.queue.position, self.queue.lacks_memory, lambda _: ""
+        waiting = ModelWait(self.ticket, *asks, self.another, self.send)
+        words = error_event(self.context.request) if path else in_words
+        frames = CommentFrames(1) if path else Shown()
+        self.stream = LoadingStream(self.context, waiting, frames, self.wait_head, words)
 
     def send(self, lease) -> bool:
         self.context.exchange = self.exchange
@@ -78,6 +79,11 @@ class World:
             raise error
         return not self.silences
 
+    def granted(self) -> bytes:
+        """What comes once the model is granted."""
+        self.queue.grant()
+        return self.rest()
+
     def rest(self) -> bytes:
         """What comes until the end, or until the connection is broken."""
         said = b""
@@ -88,6 +94,17 @@ class World:
             said += b"ABORTED"
         return said
 
+    def ended(self) -> tuple[int, str]:
+        """The status, and the error with which the request ended."""
+        self.stream.close()
+        (end,) = self.context.ends
+        assert end is None or end.status == self.context.status
+        return self.context.status, str(end or "")
+
+
+def in_words(error, sent: bytes) -> bytes:
+    return b"<%b>" % str(error).encode()
+
 
 def test_the_head_goes_out_at_once() -> None:
     answer = World().stream.answer()
@@ -97,12 +114,10 @@ def test_the_head_goes_out_at_once() -> None:
 
 
 def test_frames_until_the_model_is_ready_and_then_its_answer() -> None:
-    world = World(FakeExchange(b"one ", b"two", kind="Text/Event-Stream"))
+    world = World(b"one ", b"two", kind="Text/Event-Stream")
     assert [next(world.stream) for _ in range(3)] == [b"first ", b"place 1 ", b"place 1 "]
-    world.queue.grant()
-    assert world.rest() == b"done one two"
-    world.stream.close()
-    assert world.context.ends == [None]
+    assert world.granted() == b"done one two"
+    assert world.ended() == (0, "")
 
 
 def test_a_load_that_fails_is_delivered_and_ends_the_stream() -> None:
@@ -110,9 +125,7 @@ def test_a_load_that_fails_is_delivered_and_ends_the_stream() -> None:
     next(world.stream)
     world.queue.refuse(ChildExited("exit code 3"))
     assert world.rest() == b"failed <exit code 3>"
-    world.stream.close()
-    assert [str(error) for error in world.context.ends] == ["exit code 3"]
-    assert world.context.status == 502
+    assert world.ended() == (502, "exit code 3")
 
 
 CONTEXT = {
@@ -122,32 +135,20 @@ CONTEXT = {
     "n_prompt_tokens": 9000,
     "n_ctx": 4096,
 }
-ROUTES = {
-    "/v1/chat/completions": "",
-    "/v1/completions": "",
-    "/infill": "",
-    "/v1/messages": "error",
-    "/v1/responses": "error",
-}
+ROUTES = {CHAT: "", "/v1/completions": "", "/infill": "", "/v1/messages": "error"}
+ROUTES["/v1/responses"] = "error"
 
 
 def spoken(world: World) -> list[tuple[str, Any]]:
-    """The names and documents of the events told to the client of *world*."""
-    frames = SseParser().feed(world.rest())
+    """The names and documents of the events told to the client of *world* that is granted."""
+    frames = SseParser().feed(world.granted())
     return [(frame.event, json.loads(frame.data)) for frame in frames if frame.data != "[DONE]"]
-
-
-def refused(status: int, body: bytes, path: str = "/v1/chat/completions", kind="x") -> World:
-    """A world with comments whose upstream answers with *body* after our head."""
-    world = World(FakeExchange(body, status=status, kind=kind), CommentFrames(0.01), path)
-    world.queue.grant()
-    return world
 
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("status", [200, 400])
 def test_the_error_object_of_the_upstream_goes_on_as_it_is(path: str, status: int, caplog) -> None:
-    world = refused(status, json.dumps({"error": CONTEXT}).encode(), path)
+    world = World(json.dumps({"error": CONTEXT}).encode(), path=path, status=status, kind="x")
     ((event, document),) = spoken(world)
     assert event == ROUTES[path]
     assert document["error"] == CONTEXT
@@ -159,34 +160,33 @@ def test_the_error_object_of_the_upstream_goes_on_as_it_is(path: str, status: in
             assert (document["code"], document["message"]) == ("400", CONTEXT["message"])
         case _:
             assert document == {"error": CONTEXT}
-    world.stream.close()
-    (end,) = world.context.ends
-    assert end.status == world.context.status == (400 if status == 400 else 502)
-    assert "context" not in caplog.text + str(end)
+    ended, why = world.ended()
+    assert ended == (400 if status == 400 else 502)
+    assert "context" not in caplog.text + why
 
 
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (503, b'{"error": "Loading"}', "the model answered 503: Loading"),
-        (422, b'{"detail": ["secret"]}', 'the model answered 422: {"detail": ["secret"]}'),
-        (500, b"<html>secret", "the model answered 500: <html>secret"),
-        (502, b"", "the model answered 502"),
-        (302, b"secret", "the model answered 302: secret"),
-        (200, b'["secret"]', 'the model answered 200 without events: ["secret"]'),
-        (204, b"", "the model answered 204 without events"),
-        (500, b"[" * 100_000, "the model answered 500: " + "[" * MAX_ERROR_CHARS),
+        (503, b'{"error": "Loading"}', ": Loading"),
+        (422, b'{"detail": ["secret"]}', ': {"detail": ["secret"]}'),
+        (500, b"<html>secret", ": <html>secret"),
+        (502, b"", ""),
+        (302, b"secret", ": secret"),
+        (200, b'["secret"]', ' without events: ["secret"]'),
+        (204, b"", " without events"),
+        (500, b"[" * 100_000, ": " + "[" * MAX_ERROR_CHARS),
     ],
 )
 def test_any_other_refusal_is_delivered_to_the_client_alone(status, body, said, caplog) -> None:
-    world = refused(status, body)
+    world = World(body, path=CHAT, status=status, kind="x")
+    answered = f"the model answered {status}"
     ((_, document),) = spoken(world)
-    assert document["error"]["message"] == said
-    world.stream.close()
-    (end,) = world.context.ends
-    assert end.status == world.context.status == (status if status >= 400 else 502)
-    for text in (caplog.text, str(end)):
-        assert f"the model answered {status}" in text
+    assert document["error"]["message"] == answered + said
+    ended, why = world.ended()
+    assert ended == (status if status >= 400 else 502)
+    for text in (caplog.text, why):
+        assert answered in text
         assert "secret" not in text
         assert "[[" not in text
 
@@ -196,13 +196,10 @@ def test_an_answer_in_one_piece_becomes_events(path: str) -> None:
     answer = {"choices": [{"text": "whole"}], "content": "whole", "output": []}
     answer |= {"content": []} if path == "/v1/messages" else {}
     body = json.dumps(answer).encode()
-    exchange = FakeExchange(body[:9], body[9:], kind="application/json")
-    world = World(exchange, CommentFrames(1), path)
-    world.queue.grant()
+    world = World(body[:9], body[9:], path=path, kind="application/json")
     expected = b": waiting for the model\n" + b"".join(events_of(answer, path))
-    assert world.rest() == expected
-    world.stream.close()
-    assert world.context.ends == [None]
+    assert world.granted() == expected
+    assert world.ended() == (0, "")
     assert world.context.observer.seen == body
 
 
@@ -210,9 +207,9 @@ VLLM = {"object": "error", "message": "too long", "type": "BadRequestError", "co
 
 
 def test_older_servers_are_understood() -> None:
-    ((_, document),) = spoken(refused(400, json.dumps(VLLM).encode()))
+    ((_, document),) = spoken(World(json.dumps(VLLM).encode(), path=CHAT, status=400, kind="x"))
     assert document == {"error": VLLM}, "vLLM's error was the document"
-    events = refused(200, b"data: 1\n\n").rest()
+    events = World(b"data: 1\n\n", path=CHAT, kind="x").granted()
     assert events.endswith(b"\ndata: 1\n\n"), "events of another content type are events"
 
 
@@ -220,46 +217,38 @@ def test_older_servers_are_understood() -> None:
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
 def test_what_is_encoded_nevertheless_is_decoded(body: bytes, kind: str) -> None:
     zipped = gzip.compress(body)
-    exchange = FakeExchange(zipped[:15], zipped[15:], kind=kind)
-    exchange.headers.append(("Content-Encoding", "gzip"))
-    world = World(exchange, CommentFrames(1), "/v1/completions")
-    world.queue.grant()
+    world = World(zipped[:15], zipped[15:], path="/v1/completions", kind=kind, encoding="gzip")
     plain = body if kind != "application/json" or body[:1] == b"d" else b"data: " + body + b"\n\n"
-    assert world.rest().startswith(b": waiting for the model\n" + plain)
+    assert world.granted().startswith(b": waiting for the model\n" + plain)
 
 
 def test_what_cannot_be_decoded_is_an_error() -> None:
-    exchange = FakeExchange(b"not gzip at all")
-    exchange.headers.append(("Content-Encoding", "gzip"))
-    world = World(exchange)
-    world.queue.grant()
-    assert b"<the model's answer cannot be decoded: " in world.rest()
+    world = World(b"not gzip at all", encoding="gzip")
+    assert b"<the model's answer cannot be decoded: " in world.granted()
 
 
 def test_a_whole_answer_has_a_limit(monkeypatch) -> None:
     monkeypatch.setattr(loading, "MAX_WHOLE_BYTES", 1 << 20)
-    world = refused(200, b" " * (1 << 20) + b"{}")
-    ((_, document),) = spoken(world)
+    ((_, document),) = spoken(World(b" " * (1 << 20) + b"{}", path=CHAT, kind="x"))
     assert "more than 1 MiB in one piece" in document["error"]["message"]
 
 
 def test_a_model_that_cannot_be_reached_after_all() -> None:
     world = World()
     world.error = UpstreamBroke("broke")
-    world.queue.grant()
-    assert world.rest() == b"first done <broke>"
+    assert world.granted() == b"first done <broke>"
 
 
 def test_while_the_model_is_silent_there_are_comments() -> None:
-    world = World(FakeExchange(b"data: 1\n\n"))
+    world = World(b"data: 1\n\n")
     world.silences = [None, None, None]
-    world.queue.grant()
-    head = b"first done : waiting for the model\n"
-    assert world.rest() == head + b": waiting for 0 s\n" * 2 + b"data: 1\n\n"
+    said = re.sub(rb"\d+ s", b"N s", world.granted())
+    waits = b": waiting for the model\n: waiting for N s\n: waiting for N s\n"
+    assert said == b"first done " + waits + b"data: 1\n\n"
 
 
 def test_a_model_that_dies_in_its_silence_is_waited_for_again() -> None:
-    world = World(FakeExchange(b"data: 1\n\n"))
+    world = World(b"data: 1\n\n")
     world.silences = [None, ServerEnded("gone"), None]
     world.queue.grant()
     world.queue.grants = True
@@ -277,11 +266,9 @@ def test_a_client_that_leaves_while_it_waits_gives_up_its_place(begun, granted) 
         next(world.stream)
     if granted:
         world.queue.grant()
-    world.stream.close()
+    assert world.ended() == (499, "the client left")
     assert world.queue.cancelled == ([] if granted else [world.ticket])
     assert len(world.queue.returned) == granted
-    assert isinstance(world.context.ends[0], ClientGone)
-    assert world.context.status == 499
 
 
 def test_a_client_that_leaves_at_the_end_of_the_wait_leaves_no_lease() -> None:
@@ -317,13 +304,11 @@ def test_comments_are_what_clients_skip() -> None:
 
 
 def test_a_client_that_leaves_at_the_last_frame_has_its_answer() -> None:
-    world = World(FakeExchange(b"data: [DONE]\n\n", b"not read any more"))
+    world = World(b"data: [DONE]\n\n", b"not read any more")
     world.queue.grant()
     while next(world.stream) != b"data: [DONE]\n\n":
         pass
-    world.stream.close()
-    assert world.context.ends == [None]
-    assert world.context.status != 499
+    assert world.ended() == (0, "")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,38 +11,22 @@ from llmsnap.config import loads
 from llmsnap.errors import ClientGone, Draining, LoadAborted, NoRoom, TooLarge, UpstreamBroke
 from llmsnap.proxy import request
 from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.payload import parse_request
 from llmsnap.proxy.request import MIB, BodyBudget, BodyShare, RequestConfig
 from tests.fakes.calls import FakeQueue, make_request, runtime
-
-CONFIG = "models: {a: {cmd: x, proxy: 'http://localhost:1'}}"
-
-
-class FakeExchange:
-    def __init__(self) -> None:
-        self.aborted = self.closed = 0
-
-    def abort(self) -> None:
-        self.aborted += 1
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-class FakeObserver:
-    def __init__(self) -> None:
-        self.ends: list[tuple] = []
-
-    def finish(self, error, *, client_left: bool) -> None:
-        self.ends.append((error, client_left))
+from tests.proxy.fakes import FakeExchange
 
 
 @pytest.fixture
 def context() -> RequestContext:
-    made = make_request(body={"model": "a"})
-    context = RequestContext(made)
-    context.payload = parse_request(made, runtime(CONFIG))
-    return context
+    return RequestContext(make_request(body={"model": "a"}))
+
+
+@pytest.fixture
+def exchange(context) -> FakeExchange:
+    """What serves *context*."""
+    made = FakeExchange()
+    context.hold(FakeQueue().request("a").take(), made)
+    return made
 
 
 def test_who_waited_in_vain_is_recorded_with_the_wait_and_the_swap(context) -> None:
@@ -55,20 +40,17 @@ def test_who_waited_in_vain_is_recorded_with_the_wait_and_the_swap(context) -> N
     assert context.granted
 
 
-def test_while_it_is_served_an_interruption_aborts_the_exchange(context) -> None:
-    exchange, lease = FakeExchange(), FakeQueue().request("a").take()
-    context.hold(lease, exchange)
+def test_while_it_is_served_an_interruption_aborts_the_exchange(context, exchange) -> None:
     context.cancel()
     context.client_left()
     assert exchange.aborted == 1
     assert isinstance(context.interrupted, Draining), "the first reason counts"
 
 
-def test_a_lease_that_is_cut_says_why(context) -> None:
-    broke, exchange, lease = UpstreamBroke("broke"), FakeExchange(), FakeQueue().request("a").take()
+def test_a_lease_that_is_cut_says_why(context, exchange) -> None:
+    broke = UpstreamBroke("broke")
     assert context.reason(broke) is broke
-    context.hold(lease, exchange)
-    lease.cut(LoadAborted("a was unloaded"))
+    context.lease.cut(LoadAborted("a was unloaded"))
     assert exchange.aborted == 1
     assert str(context.reason(broke)) == "a was unloaded"
     late = FakeExchange()
@@ -77,18 +59,17 @@ def test_a_lease_that_is_cut_says_why(context) -> None:
 
 
 def test_closing_gives_everything_back_once(context) -> None:
-    queue, exchange, observer = FakeQueue(), FakeExchange(), FakeObserver()
-    context.observer = observer
+    queue, exchange, ends = FakeQueue(), FakeExchange(), []
+    context.observer = SimpleNamespace(finish=lambda error, **left: ends.append((error, left)))
     context.hold(queue.request("a").take(), exchange)
     error = ClientGone("the client left")
     context.close(error)
     context.close()
     assert context.request.monitor.closed == 1
     assert (exchange.closed, len(queue.returned)) == (1, 1)
-    assert observer.ends == [(error, True)]
+    assert ends == [(error, {"client_left": True})]
     context.client_left()
     assert exchange.aborted == 0, "what is closed is not interrupted any more"
-    assert repr(context) == "<RequestContext r-1 for  closed>"
 
 
 GIB = 1 << 30
@@ -143,9 +124,7 @@ def test_what_never_fits_is_too_large_whatever_others_hold(on_disk, limit, key) 
 @pytest.mark.parametrize(
     ("memory", "limit"), [(64 * GIB, GIB), (4 * GIB, GIB), (512 * MIB, 128 * MIB)]
 )
-def test_by_itself_it_is_a_quarter_of_the_memory_and_half_of_the_free_disk(
-    monkeypatch, tmp_path, memory: int, limit: int
-) -> None:
+def test_by_itself_it_is_a_share_of_memory_and_disk(monkeypatch, tmp_path, memory, limit) -> None:
     monkeypatch.setattr(request, "memory_bytes", lambda: memory)
     monkeypatch.setattr(request.tempfile, "gettempdir", lambda: str(tmp_path))
     made = bodies(0, 0)
@@ -167,12 +146,14 @@ peers:
 
 def test_a_model_is_sent_to_under_its_own_rules() -> None:
     snapshot: RequestConfig = runtime(TEXT)
-    a, plain = (snapshot.upstream_settings(snapshot.config.models[name]) for name in ("a", "plain"))
+    a, plain = map(snapshot.upstream_settings, snapshot.config.models.values())
     assert (a.model_name, plain.model_name) == ("up", "")
     assert (a.timeouts.connect_s, a.timeouts.idle_s) == (3, 7)
     assert not a.filter
     assert plain.filter
     assert a.rule.pass_credentials, "there are no keys of ours they could be"
+    snapshot = runtime(TEXT + "apiKeys: [k]\n")
+    assert not snapshot.upstream_settings(snapshot.config.models["a"]).rule.pass_credentials
 
 
 def test_a_peer_is_sent_to_as_itself_with_its_own_key() -> None:
@@ -184,11 +165,6 @@ def test_a_peer_is_sent_to_as_itself_with_its_own_key() -> None:
     assert "secret" not in repr(target)
     assert snapshot.peer(peer) is snapshot.peer(peer), "compiled once"
     assert snapshot.upstream_settings(model) is snapshot.upstream_settings(model)
-
-
-def test_with_keys_credentials_stay_here() -> None:
-    snapshot = runtime(TEXT + "apiKeys: [k]\n")
-    assert not snapshot.upstream_settings(snapshot.config.models["a"]).rule.pass_credentials
 
 
 def test_what_an_open_tab_asks_for_is_ignored_unless_configured_otherwise() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import gevent
 import pytest
@@ -13,8 +14,7 @@ from llmsnap import errors
 from llmsnap.proxy import websocket
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, server_frame
-from tests.proxy.test_tunnel import FakeExchange, call_with
-from tests.server.raw import RawClient
+from tests.proxy.test_tunnel import Ends
 
 LIMIT = 100_000
 MASK = b"\x01\x02\x03\x04"
@@ -26,10 +26,6 @@ def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
     head = b"".join(websocket.client_message(payload))[: -4 - len(payload)]
     first = opcode | (0x80 if final else 0)
     return bytes([first]) + head[1:] + MASK + websocket.masked(payload, MASK)
-
-
-def nothing(size: int) -> None:
-    del size
 
 
 # --- the handshake ------------------------------------------------------------------------------
@@ -67,6 +63,7 @@ def test_any_other_handshake_is_refused(more, what: str) -> None:
 # --- the reader ---------------------------------------------------------------------------------
 
 LONG = b"x" * 70_000
+BEGUN = frame(TEXT, b"a", final=False)
 
 
 @pytest.mark.parametrize("step", [1, 7, 1 << 20])
@@ -77,19 +74,9 @@ LONG = b"x" * 70_000
         (frame(TEXT), b"", b""),
         (frame(TEXT, b"x" * 126), b"x" * 126, b""),
         (frame(TEXT, LONG), LONG, b""),
-        (
-            frame(TEXT, b"abc", final=False)
-            + frame(CONTINUATION, final=False)
-            + frame(CONTINUATION, b"defgh"),
-            b"abcdefgh",
-            b"",
-        ),
+        (BEGUN + frame(CONTINUATION, final=False) + frame(CONTINUATION, b"defgh"), b"adefgh", b""),
         (frame(PING, b"?") + frame(TEXT, b"{}"), b"{}", server_frame(PONG, b"?")),
-        (
-            frame(TEXT, b"a", final=False) + frame(PING) + frame(PONG) + frame(CONTINUATION, b"b"),
-            b"ab",
-            server_frame(PONG, b""),
-        ),
+        (BEGUN + frame(PING) + frame(PONG) + frame(CONTINUATION), b"a", server_frame(PONG, b"")),
     ],
 )
 def test_the_first_message_is_read_and_nothing_behind_it(frames, message, replies, step) -> None:
@@ -118,35 +105,32 @@ def too_long(size: int) -> bytes:
         (b"\xc1\x82mask{}", websocket.PROTOCOL_ERROR),  # a bit of an extension
         (frame(3, b"x"), websocket.PROTOCOL_ERROR),
         (frame(CONTINUATION, b"x"), websocket.PROTOCOL_ERROR),
-        (frame(TEXT, b"x", final=False) + frame(TEXT, b"x"), websocket.PROTOCOL_ERROR),
+        (BEGUN + frame(TEXT, b"x"), websocket.PROTOCOL_ERROR),
         (frame(PING, b"x", final=False), websocket.PROTOCOL_ERROR),
         (frame(PING, b"x" * 126), websocket.PROTOCOL_ERROR),
         (b"\x81\xfe\x00\x02mask{}", websocket.PROTOCOL_ERROR),  # a longer form than needed
         (frame(BINARY, b"x"), websocket.UNSUPPORTED),
         (too_long(LIMIT + 1), websocket.TOO_BIG),
         (too_long(1 << 63), websocket.TOO_BIG),
+        (frame(TEXT, b"12345"), websocket.TOO_BIG),  # that may not be held
         (frame(TEXT, LONG, final=False) + frame(CONTINUATION, LONG), websocket.TOO_BIG),
     ],
 )
 def test_what_is_no_first_message_has_a_close_code(data: bytes, code: int) -> None:
+    def may_hold(size: int) -> None:
+        if size == 5:
+            raise errors.TooLarge(f"{size} bytes")
+
     with pytest.raises((websocket.BadFrame, errors.TooLarge)) as caught:
-        websocket.FirstMessage(LIMIT, nothing).feed(data)
+        websocket.FirstMessage(LIMIT, may_hold).feed(data)
     assert websocket.close_code(caught.value) == code
-
-
-def test_a_size_that_may_not_be_held_ends_it() -> None:
-    def refuse(size: int) -> None:
-        raise errors.TooLarge(f"{size} bytes")
-
-    with pytest.raises(errors.TooLarge, match="5 bytes"):
-        websocket.FirstMessage(LIMIT, refuse).feed(frame(TEXT, b"12345"))
 
 
 @pytest.mark.parametrize(
     ("sent", "answered"), [(b"", b""), (b"\x03\xe8bye", b"\x03\xe8"), (b"x", b"")]
 )
 def test_a_close_is_answered_and_ends_it(sent: bytes, answered: bytes) -> None:
-    reader = websocket.FirstMessage(LIMIT, nothing)
+    reader = websocket.FirstMessage(LIMIT, int)
     reader.feed(frame(CLOSE, sent) + frame(TEXT, b"late"))
     assert reader.is_closed
     assert not reader.is_complete
@@ -162,31 +146,26 @@ def test_a_long_reason_is_cut_between_characters() -> None:
 # --- a whole connection -------------------------------------------------------------------------
 
 
-class Accepted:
+class Accepted(Ends):
     """An accepted WebSocket under way, with its client and the far end of the model's server."""
 
     def __init__(self) -> None:
-        ours, self.near = socket.socketpair()
-        theirs, self.inner = socket.socketpair()
-        self.client, self.upstream = RawClient(None, ours), RawClient(None, theirs)
-        self.request = call_with(self.near)
+        super().__init__()
         self.context = RequestContext(self.request)
         self.failed: list[errors.LlmsnapError] = []
-        self.ended: list[int] = []
         self.refusal: BaseException | None = None
         self.loading, self.loaded = Event(), Event()
         self.loaded.set()
         self.body = websocket.AcceptedWebSocket(self.context, LIMIT, self.open_tunnel, self.fail)
-        self.greenlet = gevent.Greenlet(self.body.run, [("X-Request-Id", "r-1")], b"")
-        self.greenlet.start()
+        self.run(self.body.run, [("X-Request-Id", "r-1")], b"")
+        assert self.client.head().headers == {"x-request-id": "r-1"}
 
     def open_tunnel(self, message: bytes):
         self.loading.set()
         self.loaded.wait()
         if self.refusal is not None:
             raise self.refusal
-        exchange = FakeExchange(self.inner, b"")
-        made = websocket.Tunnel(self.request, exchange, lambda: self.ended.append(1))
+        made = websocket.Tunnel(self.request, self.exchange, lambda: self.ended.append(1))
         return made, websocket.client_message(message)
 
     def fail(self, error: errors.LlmsnapError) -> None:
@@ -203,19 +182,10 @@ class Accepted:
         assert self.context.closed
         return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
-    def close(self) -> None:
-        self.client.close()
-        self.upstream.close()
-        self.greenlet.join(timeout=3)
-        assert self.greenlet.ready()
-        self.near.close()
-        self.inner.close()
-
 
 @pytest.fixture
 def accepted() -> Iterator[Accepted]:
     made = Accepted()
-    assert made.client.head().headers == {"x-request-id": "r-1"}
     yield made
     made.close()
 
@@ -234,8 +204,7 @@ def test_the_first_message_goes_ahead_of_what_follows_unread(accepted) -> None:
     accepted.upstream.close()
     assert accepted.client.rest() == b""
     accepted.client.close()
-    accepted.greenlet.get(timeout=3)
-    assert accepted.ended == [1]
+    accepted.join()
     assert not accepted.failed
     assert accepted.body.sent == 3 + 9
     assert accepted.context.closed
@@ -299,21 +268,19 @@ def test_what_fails_behind_the_first_message_is_a_close(accepted, refusal, code,
     assert accepted.context.status == accepted.failed[0].status
 
 
-def test_a_client_that_sends_too_much_reads_why(accepted) -> None:
-    accepted.client.send(too_long(LIMIT + 1) + LONG)
-    code, reason = accepted.closed_with()
-    assert code == websocket.TOO_BIG
-    assert "maxRequestBody" in reason
-
-
-def test_a_client_that_sends_nothing_is_closed(monkeypatch) -> None:
-    monkeypatch.setattr(websocket, "FIRST_MESSAGE_S", 0.01)
-    accepted = Accepted()
-    accepted.client.head()
-    code, reason = accepted.closed_with()
-    assert code == websocket.POLICY
-    assert "did not come within" in reason
-    accepted.close()
+@pytest.mark.parametrize(
+    ("sent", "code", "words"),
+    [
+        (too_long(LIMIT + 1) + LONG, websocket.TOO_BIG, "maxRequestBody"),
+        (b"", websocket.POLICY, "did not come within"),
+    ],
+)
+def test_a_client_that_sends_too_much_or_nothing_reads_why(monkeypatch, sent, code, words) -> None:
+    monkeypatch.setattr(websocket, "FIRST_MESSAGE_S", 60 if sent else 0.01)
+    with closing(Accepted()) as accepted:
+        accepted.client.send(sent)
+        found, reason = accepted.closed_with()
+    assert (found, words in reason) == (code, True)
 
 
 @pytest.mark.parametrize("last", [b"", frame(TEXT, b"{", final=False), frame(CLOSE)])

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from gevent.event import Event
 
 from llmsnap.server import HttpServer, open_listener
 from tests.server.raw import RawClient
@@ -41,3 +43,43 @@ def serve() -> Iterator[Callable[..., Serving]]:
     yield start
     for each in running:
         each.stop()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., RawClient]]:
+    """Connects a client, which is closed with the test, to an address or with a socket."""
+    with ExitStack() as stack:
+
+        def connect(*where: Any) -> RawClient:
+            client = RawClient(*where)
+            stack.callback(client.close)
+            return client
+
+        yield connect
+
+
+class FakeService:
+    """Notes what it is asked for; the test decides when it has drained."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.closed, self.drained = Event(), Event()
+
+    def open(self) -> None:
+        self.calls.append("open")
+
+    def end_feeds(self) -> None:
+        self.calls.append("end feeds")
+
+    def close(self, drain_timeout_s: float = 0) -> None:
+        self.calls.append(f"close within {drain_timeout_s:g}")
+        self.closed.set()
+        self.drained.wait()
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()

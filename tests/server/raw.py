@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import gevent
 from gevent import socket
 
 from llmsnap.errors import LlmsnapError
@@ -127,6 +129,12 @@ def request(
 
 def post(body: bytes, *headers: str, path: str = "/") -> bytes:
     return request(path, "POST", f"Content-Length: {len(body)}", *headers, body=body)
+
+
+def until(fact: Callable[[], Any]) -> None:
+    """Let the server go on until *fact* is one."""
+    while not fact():
+        gevent.idle()
 
 
 def answering(app: Any) -> Any:

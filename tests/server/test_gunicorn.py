@@ -28,7 +28,7 @@ from llmsnap.server.gunicorn import (
     take_connections,
 )
 from llmsnap.statedir import StateDir
-from tests.server.raw import RawClient, request
+from tests.server.raw import request
 from tests.server.test_listener import Gated, ok
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -59,17 +59,11 @@ def serve_in_worker():
         server.finish(0)
 
 
-def connect(server: GunicornServer) -> RawClient:
-    return RawClient(server.address)
-
-
-def test_worker_connections_is_the_limit(serve_in_worker) -> None:
+def test_worker_connections_is_the_limit(serve_in_worker, connect) -> None:
     server = serve_in_worker(spawn=Pool(1))
     assert server.pool.size == 1
-    client = connect(server)
-    answer = client.ask(request())
+    answer = connect(server.address).ask(request())
     assert (answer.status, answer.headers["connection"]) == (200, "close"), "its seat is the last"
-    client.close()
 
 
 def test_clients_get_what_our_own_listeners_give_them() -> None:
@@ -81,37 +75,34 @@ def test_clients_get_what_our_own_listeners_give_them() -> None:
     server.finish(0)
 
 
-def test_closing_ends_idle_connections_and_lets_the_others_answer(serve_in_worker) -> None:
+def test_closing_ends_idle_connections_and_lets_the_others_answer(serve_in_worker, connect) -> None:
     app = Gated()
     server = serve_in_worker(app)
-    idle, busy = connect(server), connect(server)
+    idle, busy = connect(server.address), connect(server.address)
     assert idle.ask(request()).status == 200
     busy.send(request("/slow"))
     app.entered.wait()
     server.close()
     assert idle.rest() == b""
     with pytest.raises(ConnectionRefusedError):
-        connect(server)
+        connect(server.address)
     assert server.pool.free_count() == server.pool.size - 1, "gunicorn waits for it"
     app.gate.set()
     assert busy.answer().headers["connection"] == "close"
     busy.close()
     server.stop(timeout=1)
     assert server.pool.free_count() == server.pool.size
-    idle.close()
 
 
-def test_the_socket_file_is_left_to_the_next_worker(serve_in_worker, tmp_path) -> None:
+def test_the_socket_file_is_left_to_the_next_worker(serve_in_worker, connect, tmp_path) -> None:
     path = tmp_path / "s"
     server = serve_in_worker(listen=f"unix:{path}")
-    client = connect(server)
-    assert client.ask(request()).status == 200
-    client.close()
+    assert connect(server.address).ask(request()).status == 200
     server.finish(0)
     assert path.exists()
 
 
-def test_gunicorns_certificate_is_used(serve_in_worker) -> None:
+def test_gunicorns_certificate_is_used(serve_in_worker, connect) -> None:
     wrapped: list[dict[str, Any]] = []
 
     def wrap_socket(sock: socket.socket, **how: Any) -> socket.socket:
@@ -119,10 +110,8 @@ def test_gunicorns_certificate_is_used(serve_in_worker) -> None:
         raise OSError("no handshake in this test")
 
     server = serve_in_worker(ssl_context=SimpleNamespace(wrap_socket=wrap_socket))
-    client = connect(server)
-    assert client.rest() == b""
+    assert connect(server.address).rest() == b""
     assert wrapped == [{"server_side": True, "do_handshake_on_connect": False}]
-    client.close()
 
 
 def test_settings_that_only_gunicorn_can_apply_leave_the_connections_to_it() -> None:
@@ -161,22 +150,6 @@ class FakeWorker:
         self.alive = False
 
 
-class FakeService:
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.closed = Event()
-
-    def end_feeds(self) -> None:
-        self.calls.append("end feeds")
-
-    def close(self) -> None:
-        self.calls.append("close")
-        self.closed.set()
-
-    def kill(self) -> None:
-        self.calls.append("kill")
-
-
 @pytest.fixture
 def gunicorn(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWorker]:
     """A worker whose handlers are set, as gunicorn does before it imports the application."""
@@ -205,11 +178,13 @@ def leaves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert codes == [0]
 
 
-def shutdown_of(gunicorn: FakeWorker, leave: Any = None) -> FakeService:
-    service = FakeService()
-    leave = leave or (lambda _code: None)
-    GracefulShutdown(gunicorn, service, service.close, leave).install()
-    return service
+@pytest.fixture
+def left(gunicorn, service) -> list[int]:
+    """The codes with which an installed shutdown of *service* leaves at once."""
+    codes: list[int] = []
+    service.drained.set()
+    GracefulShutdown(gunicorn, service, service.close, codes.append).install()
+    return codes
 
 
 def test_a_worker_is_recognized_by_its_handler_and_no_other_program(gunicorn) -> None:
@@ -253,19 +228,21 @@ def test_an_invalid_configuration_is_logged_and_stops_gunicorn() -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_feeds_end_first_and_gunicorn_gets_one_signal(gunicorn, leaves, number) -> None:
-    service = shutdown_of(gunicorn)
+def test_feeds_end_first_and_gunicorn_gets_one_signal(
+    gunicorn, leaves, left, service, number
+) -> None:
     signal.raise_signal(number)
     signal.raise_signal(number)
     service.closed.wait()
-    assert service.calls == ["end feeds", "close"]
-    assert gunicorn.heard == [number]
+    assert service.calls == ["end feeds", "close within 0"]
+    assert (gunicorn.heard, left) == ([number], [])
 
 
-def test_at_term_the_models_stop_once_the_listeners_are_closed(gunicorn, leaves) -> None:
+def test_at_term_the_models_stop_once_the_listeners_are_closed(
+    gunicorn, leaves, left, service
+) -> None:
     listener = socket.socket()
     gunicorn.sockets = [listener]
-    service = shutdown_of(gunicorn)
     signal.raise_signal(signal.SIGTERM)
     while not service.calls:
         gevent.sleep(0)
@@ -274,13 +251,11 @@ def test_at_term_the_models_stop_once_the_listeners_are_closed(gunicorn, leaves)
     service.closed.wait()
 
 
-def test_a_later_second_signal_does_not_wait(gunicorn, leaves, monkeypatch) -> None:
+def test_a_later_second_signal_does_not_wait(leaves, left, service, monkeypatch) -> None:
     monkeypatch.setattr(module, "REPEAT_S", -1)
-    codes: list[int] = []
-    service = shutdown_of(gunicorn, codes.append)
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGTERM)
-    assert codes == []
+    assert left == []
     signal.raise_signal(signal.SIGQUIT)
-    assert (service.calls[0], codes) == ("kill", [1])
+    assert (service.calls[0], left) == ("kill", [1])
     service.closed.wait()

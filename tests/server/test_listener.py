@@ -16,7 +16,7 @@ from llmsnap.server import listener as module
 from llmsnap.server.bind import address_of, open_listener, remove_socket, split_host_port
 from llmsnap.server.deadlines import ConnectionLimits, Deadlines
 from llmsnap.server.listener import GreenletPool
-from tests.server.raw import answering, request
+from tests.server.raw import answering, request, until
 
 
 def ok(environ, start_response):
@@ -70,11 +70,6 @@ def test_connections_that_are_served_are_never_closed_for_others(serve) -> None:
 def read(environ, start_response):
     environ["wsgi.input"].read()
     return ok(environ, start_response)
-
-
-def until(fact) -> None:
-    while not fact():
-        gevent.idle()
 
 
 @pytest.mark.parametrize(
@@ -176,9 +171,7 @@ def test_draining_ends_idle_connections_and_lets_the_others_answer(serve) -> Non
 def test_a_client_that_had_just_connected_when_draining_began_is_answered(serve) -> None:
     serving = serve(ok)
     late = serving.connect()
-    with gevent.Timeout(5):
-        while not len(serving.server.deadlines.heads):
-            gevent.sleep(0.001)
+    until(lambda: len(serving.server.deadlines.heads))
     serving.server.drain()
     answer = late.ask(request())
     assert (answer.status, answer.headers["connection"]) == (200, "close")

@@ -30,47 +30,24 @@ from llmsnap.server.main import (
     watching_code,
 )
 from tests.parity import parity
-from tests.server.raw import RawClient, request
+from tests.server.raw import request
 from tests.server.test_listener import Gated, ok
 
 
-class FakeService:
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.closing = Event()
-        self.drained = Event()
-
-    def open(self) -> None:
-        self.told.append("open")
-
-    def close(self, drain_timeout_s: float) -> None:
-        self.told.append(f"close within {drain_timeout_s:g}")
-        self.closing.set()
-        self.drained.wait()
-
-    def kill(self) -> None:
-        self.told.append("kill")
-
-
-@pytest.fixture
-def service() -> FakeService:
-    return FakeService()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_end_comes_from_outside_in(service, monkeypatch, number: int) -> None:
+def test_the_end_comes_from_outside_in(service, connect, monkeypatch, number: int) -> None:
     monkeypatch.setattr(main, "FINISH_S", 3)
     said: AsyncResult[str] = AsyncResult()
     options, app = Options(listen="127.0.0.1:0", drain_timeout=3), Gated()
     server = gevent.spawn(serve, options, service, app, said.set)
     line = said.get(timeout=3)
     assert line.startswith(f"{identify().short} listening on http://127.0.0.1:")
-    idle, busy = (RawClient(("127.0.0.1", int(line.rpartition(":")[2]))) for _ in range(2))
+    idle, busy = (connect(("127.0.0.1", int(line.rpartition(":")[2]))) for _ in range(2))
     assert idle.ask(request()).body == b"ok"
     busy.send(request("/slow"))
     app.entered.wait()
     os.kill(os.getpid(), number)
-    service.closing.wait()
+    service.closed.wait()
     assert idle.rest() == b"", "idle connections end before the models"
     assert not server.ready()
     service.drained.set()
@@ -78,9 +55,7 @@ def test_the_end_comes_from_outside_in(service, monkeypatch, number: int) -> Non
     answer = busy.answer()
     assert (answer.body, answer.headers["connection"]) == (b"ok", "close"), "the last word"
     assert server.get(timeout=3) == 0
-    assert service.told == ["open", "close within 3"]
-    idle.close()
-    busy.close()
+    assert service.calls == ["open", "close within 3"]
 
 
 def test_what_cannot_be_served_is_an_error_before_anything_opens(service) -> None:
@@ -91,7 +66,7 @@ def test_what_cannot_be_served_is_an_error_before_anything_opens(service) -> Non
     files = {"tls_cert_file": "/no/cert", "tls_key_file": "/no/key"}
     with pytest.raises(OSError, match="/no/cert"):
         serve(Options(listen="127.0.0.1:0", **files), service, ok, pytest.fail)
-    assert service.told == []
+    assert service.calls == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -165,44 +140,30 @@ def test_many_hangups_during_a_reload_cause_one_more() -> None:
 # --- systemd --------------------------------------------------------------------------------------
 
 
-class Manager:
+@pytest.fixture(params=["", "@"], ids=["file", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SimpleNamespace]:
     """systemd's end of the socket."""
-
-    def __init__(self, address: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
-        self.environ = {"NOTIFY_SOCKET": address}
-
-    def next(self) -> list[str]:
-        return self._socket.recv(1000).decode().split("\n")
-
-    def close(self) -> None:
-        self._socket.close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        made.bind(f"\0{tmp_path}/notify" if request.param else f"{tmp_path}/notify")
+        environ = {"NOTIFY_SOCKET": f"{request.param}{tmp_path}/notify"}
+        yield SimpleNamespace(recv=made.recv, environ=environ)
 
 
-@pytest.fixture(params=["file", "abstract"])
-def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
-    name = str(tmp_path / "notify")
-    found = Manager(name if request.param == "file" else f"@{name}")
-    yield found
-    found.close()
-
-
-def test_the_watchdog_is_notified_at_twice_its_pace(manager: Manager) -> None:
+def test_the_watchdog_is_notified_at_twice_its_pace(manager) -> None:
     manager.environ |= {"WATCHDOG_USEC": "2000", "WATCHDOG_PID": str(os.getpid()), "HOME": "/"}
     with systemd_notified("", manager.environ):
         assert manager.environ == {"HOME": "/"}, "children do not inherit it"
-        manager.next()
-        assert [manager.next() for _ in range(3)] == [["WATCHDOG=1"]] * 3
+        manager.recv(1000)
+        assert [manager.recv(1000) for _ in range(3)] == [b"WATCHDOG=1"] * 3
 
 
 @pytest.mark.parametrize("asked", [{}, {"WATCHDOG_USEC": "2000", "WATCHDOG_PID": "1"}])
 def test_no_watchdog_messages_unless_asked_of_this_process(manager, asked) -> None:
     manager.environ |= asked
     with systemd_notified("listening on :1", manager.environ) as notifier:
-        assert manager.next() == ["READY=1", "STATUS=listening on :1"]
+        assert manager.recv(1000) == b"READY=1\nSTATUS=listening on :1"
         notifier.send("STOPPING=1")
-        assert manager.next() == ["STOPPING=1"]
+        assert manager.recv(1000) == b"STOPPING=1"
 
 
 def test_without_systemd_nothing_is_sent() -> None:

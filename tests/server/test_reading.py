@@ -1,5 +1,7 @@
 """Heads and bodies read from one connection: as they were sent, however the network cut them."""
 
+from functools import partial
+
 import pytest
 
 from llmsnap.errors import BadHead, BadRequest, ClientGone
@@ -27,18 +29,13 @@ def begun() -> None:
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-@pytest.mark.parametrize("cut", range(1, len(HEAD)))
-def test_a_head_in_two_pieces(cut: int) -> None:
-    reader = ConnectionReader(Pieces(HEAD[:cut], HEAD[cut:] + b"more"))
-    assert reader.read_head(begun) == HEAD
-    assert reader.take_buffered() == b"more"
-
-
-def test_a_head_byte_by_byte_is_reported_once_as_begun() -> None:
-    told: list[int] = []
-    reader = ConnectionReader(Pieces(*[bytes([code]) for code in HEAD]))
-    assert reader.read_head(lambda: told.append(1)) == HEAD
-    assert told == [1]
+def test_a_head_in_pieces_is_reported_once_as_begun() -> None:
+    halves = [[HEAD[:cut], HEAD[cut:] + b"more"] for cut in range(1, len(HEAD))]
+    for pieces in (*halves, [bytes([code]) for code in HEAD + b"more"]):
+        told: list[int] = []
+        reader = ConnectionReader(Pieces(*pieces))
+        assert reader.read_head(partial(told.append, 1)) == HEAD
+        assert (told, reader.read_some(1)) == ([1], b"m")
 
 
 def test_pipelined_heads_and_what_follows() -> None:
@@ -88,8 +85,12 @@ def test_lines() -> None:
 # --- bodies ---------------------------------------------------------------------------------------
 
 
+def sized(length: int | None, *pieces: bytes, **facts) -> RequestBody:
+    return RequestBody(ConnectionReader(Pieces(*pieces)), length, **facts)
+
+
 def chunked(*pieces: bytes) -> RequestBody:
-    return RequestBody(ConnectionReader(Pieces(*pieces)), None)
+    return sized(None, *pieces)
 
 
 def test_a_body_of_known_length_leaves_what_follows() -> None:
@@ -103,9 +104,9 @@ def test_a_body_of_known_length_leaves_what_follows() -> None:
 
 
 def test_reading_what_has_come() -> None:
-    body = RequestBody(ConnectionReader(Pieces(b"he", b"l", b"loGET")), 5)
+    body = sized(5, b"he", b"l", b"loGET")
     assert [body.read1(10) for _ in range(4)] == [b"he", b"l", b"lo", b""]
-    body = RequestBody(ConnectionReader(Pieces(b"hello")), 5)
+    body = sized(5, b"hello")
     assert [body.read1(2), body.read1(2), body.read1(0), body.read1(2)] == [b"he", b"ll", b"", b"o"]
     body = chunked(b"1\r\nh\r\n2\r\nel\r\n", b"2\r\nlo", b"\r\n0\r\n\r\n")
     assert [body.read1(10) for _ in range(4)] == [b"h", b"el", b"lo", b""]
@@ -126,7 +127,7 @@ def test_chunks_extensions_and_trailers() -> None:
 
 
 def test_a_body_is_read_line_by_line() -> None:
-    body = RequestBody(ConnectionReader(Pieces(b"one\ntwo\nthree")), 13)
+    body = sized(13, b"one\ntwo\nthree")
     assert body.readline() == b"one\n"
     assert body.readline(2) == b"tw"
     assert body.readlines() == [b"o\n", b"three"]
@@ -168,7 +169,7 @@ def test_chunks_that_could_be_read_in_two_ways_are_refused(data: bytes) -> None:
 def test_half_a_body_is_never_taken_for_a_whole_one() -> None:
     whole = b"5\r\nhello\r\n0\r\n\r\n"
     halves = [chunked(whole[:end]) for end in range(len(whole))]
-    for body in (*halves, RequestBody(ConnectionReader(Pieces(b"hel")), 5)):
+    for body in (*halves, sized(5, b"hel")):
         with pytest.raises(BadRequest, match="ended"):
             body.read()
 
@@ -183,26 +184,20 @@ def test_a_client_that_resets_has_left() -> None:
 
 
 def test_a_client_is_asked_once_and_only_if_it_waits() -> None:
-    asked: list[int] = []
-    body = RequestBody(ConnectionReader(Pieces(b"hel", b"lo")), 5, lambda: asked.append(1))
-    assert body.awaits_continue
-    assert body.read() == b"hello"
-    assert asked == [1]
+    for length, pieces, data in ((5, [b"hel", b"lo"], b"hello"), (None, [b"0\r\n\r\n"], b"")):
+        asked: list[int] = []
+        body = sized(length, *pieces, send_continue=partial(asked.append, 1))
+        assert body.awaits_continue
+        assert (body.read(), asked) == (data, [1])
     reader = ConnectionReader(Pieces(HEAD + b"hello"))
     reader.read_head(begun)
     assert RequestBody(reader, 5, pytest.fail).read() == b"hello", "it did not wait"
-    assert RequestBody(ConnectionReader(Pieces()), 0, pytest.fail).read() == b""
-    asked.clear()
-    body = RequestBody(ConnectionReader(Pieces(b"0\r\n\r\n")), None, lambda: asked.append(1))
-    assert body.read() == b""
-    assert asked == [1]
+    assert sized(0, send_continue=pytest.fail).read() == b""
 
 
 def test_how_much_is_left() -> None:
-    assert RequestBody(ConnectionReader(Pieces()), 0).fits(0)
-    assert RequestBody(ConnectionReader(Pieces()), 5).fits(5)
-    assert not RequestBody(ConnectionReader(Pieces()), 5).fits(4)
-    assert not chunked().fits(10**9)
+    rooms = [(0, 0), (5, 5), (5, 4), (None, 10**9)]
+    assert [sized(size).fits(room) for size, room in rooms] == [True, True, False, False]
 
 
 def test_an_upgrade_shows_its_socket_where_simple_websocket_looks() -> None:

@@ -4,6 +4,9 @@ import pytest
 
 from tests.server.raw import request
 
+LONG = b"x" * 200_000
+KEEP, OLD = "Connection: keep-alive", {"version": "1.0"}
+
 
 def answering(status="200 OK", headers=(), body=(b"hello",)):
     def app(environ, start_response):
@@ -13,70 +16,60 @@ def answering(status="200 OK", headers=(), body=(b"hello",)):
     return app
 
 
-@pytest.mark.parametrize("pieces", [(b"he", b"llo"), (b"x" * 200_000,)])
-def test_a_list_gets_its_length(serve, pieces) -> None:
-    answer = serve(answering(body=pieces)).connect().ask(request())
-    assert (answer.status, answer.body) == (200, b"".join(pieces))
-    assert answer.headers["content-length"] == str(len(answer.body))
-    assert "connection" not in answer.headers
+def pieces(*data: bytes):
+    return lambda: iter(data)
 
 
-@pytest.mark.parametrize("pieces", [[b"he", b"", b"llo"], [b"x" * 200_000]])
-def test_an_iterator_goes_out_in_chunks_and_the_connection_goes_on(serve, pieces) -> None:
-    client = serve(answering(body=lambda: iter(pieces))).connect()
-    for _ in range(2):
-        answer = client.ask(request())
-        assert answer.body == b"".join(pieces)
-        assert answer.headers["transfer-encoding"] == "chunked"
+@pytest.mark.parametrize(
+    ("said", "asked", "head", "body"),
+    [
+        ({}, {}, {"content-length": "5"}, b"hello"),
+        ({"body": [b"he", b"llo"]}, {}, {"content-length": "5"}, b"hello"),
+        ({"body": [LONG]}, {}, {"content-length": "200000"}, LONG),
+        ({"body": pieces(b"he", b"", b"llo")}, {}, {"transfer-encoding": "chunked"}, b"hello"),
+        ({"body": pieces(LONG)}, {}, {"transfer-encoding": "chunked"}, LONG),
+        ({"body": pieces(b"hello")}, OLD, {"connection": "close"}, b"hello"),
+        ({}, OLD, {"connection": "keep-alive", "content-length": "5"}, b"hello"),
+        ({"status": "204 No Content", "body": pieces(b"lie")}, {}, {}, b""),
+        ({"status": "304 Not Modified", "body": pieces(b"lie")}, {}, {}, b""),
+        ({"headers": [("Date", "today")]}, {}, {"content-length": "5", "date": "today"}, b"hello"),
+        ({"headers": [("connection", "keep-alive")]}, {}, {"content-length": "5"}, b"hello"),
+        (
+            {"headers": [("Connection", "Close")]},
+            {},
+            {"connection": "close", "content-length": "5"},
+            b"hello",
+        ),
+    ],
+)
+def test_the_server_frames_the_body_and_says_whether_it_goes_on(
+    serve, said, asked, head, body
+) -> None:
+    client = serve(answering(**said)).connect()
+    sent = request("/", "GET", *([KEEP] if asked else []), **asked)
+    closes = head.get("connection") == "close"
+    for _ in range(1 if closes else 2):
+        answer = client.ask(sent)
+        date = answer.headers.pop("date")
+        assert date.endswith(" GMT") or date == head["date"]
+        assert answer.headers == {name: head[name] for name in head if name != "date"}
+        assert (answer.body, str(answer.status)) == (body, said.get("status", "200")[:3])
+    assert not closes or client.rest() == b""
 
 
-def test_to_http_1_0_it_ends_with_the_connection(serve) -> None:
-    client = serve(answering(body=lambda: iter([b"hello"]))).connect()
-    answer = client.ask(request("/", "GET", "Connection: keep-alive", version="1.0"))
-    assert answer.headers["connection"] == "close"
-    assert "transfer-encoding" not in answer.headers
-    assert answer.body == b"hello"
-
-
-def test_http_1_0_keeps_the_connection_when_asked_to_and_possible(serve) -> None:
+def test_http_1_0_ends_the_connection_unless_asked_to_keep_it(serve) -> None:
     client = serve(answering()).connect()
-    for _ in range(2):
-        answer = client.ask(request("/", "GET", "Connection: keep-alive", version="1.0"))
-        assert answer.headers["connection"] == "keep-alive"
     assert client.ask(request(version="1.0")).headers["connection"] == "close"
     assert client.rest() == b""
 
 
-@pytest.mark.parametrize("body", [(b"hello",), lambda: iter([b"hello"])])
+@pytest.mark.parametrize("body", [(b"hello",), pieces(b"hello")])
 def test_head_has_no_body_and_the_next_answer_is_in_place(serve, body) -> None:
     client = serve(answering(headers=[("Content-Length", "5")], body=body)).connect()
     for _ in range(2):
         answer = client.ask(request("/", "HEAD"), "HEAD")
         assert answer.headers["content-length"] == "5"
     assert client.ask(request()).body == b"hello"
-
-
-@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
-def test_some_answers_have_no_body(serve, status: str) -> None:
-    client = serve(answering(status, body=lambda: iter([b"lie"]))).connect()
-    for _ in range(2):
-        answer = client.ask(request())
-        assert answer.status == int(status[:3])
-        assert not {"content-length", "transfer-encoding"} & set(answer.headers)
-
-
-def test_the_server_adds_date_unless_the_application_has_one(serve) -> None:
-    client = serve(answering(headers=[("Date", "today")])).connect()
-    assert client.ask(request()).headers["date"] == "today"
-    assert serve(answering()).connect().ask(request()).headers["date"].endswith(" GMT")
-
-
-def test_connection_is_the_servers_word_but_close_is_obeyed(serve) -> None:
-    client = serve(answering(headers=[("connection", "keep-alive")])).connect()
-    assert "connection" not in client.ask(request()).headers
-    client = serve(answering(headers=[("Connection", "Close")])).connect()
-    assert client.ask(request()).headers["connection"] == "close"
-    assert client.rest() == b""
 
 
 BREAKING = ["1\r\nX-B: 2", "1\n", "\r", "\0", "Δ"]
@@ -90,23 +83,15 @@ def test_a_header_that_breaks_out_is_our_bug(serve, header, caplog) -> None:
     assert "request failed" in caplog.text
 
 
-def test_an_application_may_replace_its_head_before_it_is_sent(serve) -> None:
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_an_application_may_replace_its_head_until_it_is_sent(serve, caplog, is_sent: bool) -> None:
     def app(environ, start_response):
-        start_response("200 OK", [])
-        start_response("503 Busy", [], (RuntimeError, RuntimeError("busy"), None))
+        write = start_response("200 OK", [])
+        if is_sent:
+            write(b"begun")
+        start_response("503 Busy", [], (RuntimeError, RuntimeError("too late"), None))
         return [b"later"]
 
     answer = serve(app).connect().ask(request())
-    assert (answer.status, answer.body) == (503, b"later")
-
-
-def test_and_not_after_it_was_sent(serve, caplog) -> None:
-    def app(environ, start_response):
-        write = start_response("200 OK", [])
-        write(b"begun")
-        start_response("503 Busy", [], (RuntimeError, RuntimeError("too late"), None))
-        return []
-
-    answer = serve(app).connect().ask(request())
-    assert (answer.status, answer.body, answer.complete) == (200, b"begun", False)
-    assert "too late" in caplog.text
+    found = (answer.status, answer.body, answer.complete, "too late" in caplog.text)
+    assert found == ((200, b"begun", False, True) if is_sent else (503, b"later", True, False))

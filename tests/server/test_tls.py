@@ -58,69 +58,75 @@ def certificate(files, clock) -> Certificate:
     return Certificate(str(files / "cert.pem"), str(files / "key.pem"), clock)
 
 
-def connect(address, trusted: Path, name: str = "one.example", **options) -> RawClient:
-    context = ssl.create_default_context(cafile=str(trusted / "cert.pem"))
-    for key, value in options.items():
-        setattr(context, key, value)
-    sock = socket.create_connection(address, timeout=5)
-    try:
-        return RawClient(None, context.wrap_socket(sock, server_hostname=name))
-    except ssl.SSLError:
-        sock.close()
-        raise
+@pytest.fixture
+def trusting(made, connect):
+    """Connects a client that trusts one certificate."""
+
+    def trusting(serving, name: str = "one", **options) -> RawClient:
+        context = ssl.create_default_context(cafile=str(made / name / "cert.pem"))
+        for key, value in options.items():
+            setattr(context, key, value)
+        sock = socket.create_connection(serving.address, timeout=5)
+        try:
+            return connect(None, context.wrap_socket(sock, server_hostname=f"{name}.example"))
+        except ssl.SSLError:
+            sock.close()
+            raise
+
+    return trusting
 
 
-def test_requests_over_tls(serve, certificate, made) -> None:
+def test_requests_over_tls(serve, certificate, trusting) -> None:
     seen = {}
 
     def app(environ, start_response):
         seen.update(environ)
         return echo(environ, start_response)
 
-    client = connect(serve(app, wrap=certificate.wrap).address, made / "one")
+    client = trusting(serve(app, wrap=certificate.wrap))
     for _ in range(2):
         assert client.ask(post(b"x" * 100_000)).body == b"x" * 100_000
     assert seen["wsgi.url_scheme"] == "https"
     client.send(request("/", "GET", "Connection: close"))
     client.answer()
     assert client.rest() == b"", "the server said good-bye: else this raises"
-    client.close()
+
+
+@pytest.fixture
+def serving(serve, certificate):
+    return serve(echo, wrap=certificate.wrap)
 
 
 def test_a_new_certificate_is_used_for_new_connections(
-    serve, certificate, files, made, clock, caplog
+    serving, trusting, files, made, clock, caplog
 ) -> None:
     caplog.set_level(logging.INFO)
-    serving = serve(echo, wrap=certificate.wrap)
-    before = connect(serving.address, made / "one")
+    before = trusting(serving)
     install(made / "two", files)
     clock.now += 0.5
-    connect(serving.address, made / "one").close()  # not looked at again so soon
+    trusting(serving)  # not looked at again so soon
     clock.now += 0.5
-    after = connect(serving.address, made / "two", "two.example")
+    after = trusting(serving, "two")
     assert before.ask(request()).status == after.ask(request()).status == 200
     assert "new certificate from" in caplog.text
-    before.close()
-    after.close()
 
 
 def test_files_that_do_not_fit_together_leave_the_old_certificate(
-    serve, certificate, files, made, clock, caplog
+    serving, trusting, files, made, clock, caplog
 ) -> None:
-    serving = serve(echo, wrap=certificate.wrap)
     key = (files / "key.pem").rename(files / "away")
     clock.now += 1
-    connect(serving.address, made / "one").close()
+    trusting(serving)
     assert caplog.text == "", "a missing file is no change"
     key.rename(files / "key.pem")
     install(made / "two", files, "cert.pem")
     for _ in range(2):
         clock.now += 1
-        connect(serving.address, made / "one").close()
+        trusting(serving)
     assert caplog.text.count("the old one stays") == 1
     install(made / "two", files, "key.pem")
     clock.now += 1
-    connect(serving.address, made / "two", "two.example").close()
+    trusting(serving, "two")
 
 
 def test_files_that_cannot_be_used_at_the_start_are_named(files) -> None:
@@ -131,17 +137,14 @@ def test_files_that_cannot_be_used_at_the_start_are_named(files) -> None:
         Certificate(str(files / "cert.pem"), str(files / "key.pem"))
 
 
-def test_old_versions_are_not_spoken(serve, certificate, made) -> None:
-    serving = serve(echo, wrap=certificate.wrap)
-    versions = {"maximum_version": ssl.TLSVersion.TLSv1_2}
-    client = connect(serving.address, made / "one", **versions)
+def test_old_versions_are_not_spoken(serving, trusting, certificate) -> None:
+    client = trusting(serving, maximum_version=ssl.TLSVersion.TLSv1_2)
     assert client.sock.version() == "TLSv1.2"
-    client.close()
     assert certificate.context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-def test_plain_http_gets_an_answer_that_says_so(serve, certificate, made) -> None:
-    client = serve(echo, wrap=certificate.wrap).connect()
+def test_plain_http_gets_an_answer_that_says_so(serving) -> None:
+    client = serving.connect()
     client.send(request())
     assert b"speaks https" in client.rest()
 
@@ -158,17 +161,15 @@ def test_a_handshake_has_its_limit_and_leaves_no_trace(serve, certificate, said,
     ("limits", "sent", "status"),
     [({"idle_s": 0.02}, b"", 0), ({"body_s": 0.05}, post(b"hello")[:-1], 408)],
 )
-def test_slow_and_idle_clients_over_tls(serve, certificate, made, limits, sent, status) -> None:
-    serving = serve(answering(echo), wrap=certificate.wrap, limits=ConnectionLimits(**limits))
-    client = connect(serving.address, made / "one")
+def test_slow_and_idle_clients_over_tls(serve, certificate, trusting, limits, sent, status) -> None:
+    limits = ConnectionLimits(**limits)
+    client = trusting(serve(answering(echo), wrap=certificate.wrap, limits=limits))
     assert client.ask(request()).status == 200
     client.send(sent)
     assert client.answer().status == status if status else client.rest() == b""
-    client.close()
 
 
-def test_an_early_answer_arrives_over_tls(serve, certificate, made) -> None:
-    client = connect(serve(deaf, wrap=certificate.wrap).address, made / "one")
+def test_an_early_answer_arrives_over_tls(serve, certificate, trusting) -> None:
+    client = trusting(serve(deaf, wrap=certificate.wrap))
     client.send(post(b"x" * 2_000_000))
     assert client.answer().status == 413
-    client.close()
