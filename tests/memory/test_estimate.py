@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmsnap.memory import gguf
-from llmsnap.memory.estimate import LEAST_BUFFERS, Estimate, ServerOptions, estimate, model_files
+from llmsnap.memory.estimate import LEAST_BUFFERS, Estimate, estimate, model_files
 from tests.memory import ggufs
 
 KIB, MIB = 1024, 1024**2
@@ -29,6 +29,8 @@ TENSORS = {"token_embd.weight": 2 * MIB, **EXPERTS}
 WEIGHTS = len(ggufs.gguf(LLAMA, TENSORS))
 VALUES = 4 * 2 * 64 * 2
 """Per token: layers x heads x width x keys and values."""
+ALL = WEIGHTS + 1024 * VALUES * 2
+BESIDE = max(LEAST_BUFFERS, int(WEIGHTS * 0.03))
 
 
 @pytest.fixture
@@ -71,31 +73,28 @@ def test_a_damaged_file_is_read_or_refused(at: int, byte: int, tmp_path_factory:
     assert found.data_bytes <= len(data)
 
 
-def around(weights: int = WEIGHTS) -> int:
-    return max(LEAST_BUFFERS, int(weights * 0.03))
+def estimated(command: str, *, has_gpu: bool = True) -> Estimate:
+    found = estimate(command, has_gpu=has_gpu)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
     ("options", "gpu", "ram"),
     [
-        ("-c 1024", WEIGHTS + 1024 * VALUES * 2 + around(), 0),
-        ("--ctx-size=1024", WEIGHTS + 1024 * VALUES * 2 + around(), 0),
-        ("", WEIGHTS + 8192 * VALUES * 2 + around(), 0),
-        ("-c 1024 -ngl 99", WEIGHTS + 1024 * VALUES * 2 + around(), 0),
-        ("-c 1024 -ngl 0", 0, WEIGHTS + 1024 * VALUES * 2 + around()),
-        ("-c 1024 --device none", 0, WEIGHTS + 1024 * VALUES * 2 + around()),
-        ("-c 1024 -ctk q8_0 -ctv q8_0", WEIGHTS + 1024 * VALUES * 34 // 32 + around(), 0),
-        (
-            "-c 1024 --n-cpu-moe 3",
-            WEIGHTS - 3 * MIB + 1024 * VALUES * 2 + around(),
-            3 * MIB,
-        ),
-        ("-c 1024 --cpu-moe", WEIGHTS - 4 * MIB + 1024 * VALUES * 2 + around(), 4 * MIB),
+        ("-c 1024", ALL + BESIDE, 0),
+        ("--ctx-size=1024 -ngl 99", ALL + BESIDE, 0),
+        ("", WEIGHTS + 8192 * VALUES * 2 + BESIDE, 0),
+        ("-c 1024 -ngl 0", 0, ALL + BESIDE),
+        ("-c 1024 --device none", 0, ALL + BESIDE),
+        ("-c 1024 -ngl 2", ALL * 2 // 5 + BESIDE, ALL - ALL * 2 // 5),
+        ("-c 1024 -ctk q8_0 -ctv q8_0", WEIGHTS + 1024 * VALUES * 34 // 32 + BESIDE, 0),
+        ("-c 1024 --n-cpu-moe 3", ALL - 3 * MIB + BESIDE, 3 * MIB),
+        ("-c 1024 --cpu-moe", ALL - 4 * MIB + BESIDE, 4 * MIB),
     ],
 )
 def test_a_llama_server_with_a_gpu(model: Path, options: str, gpu: int, ram: int) -> None:
-    found = estimate(f"llama-server -m {model} {options}", has_gpu=True)
-    assert found is not None
+    found = estimated(f"llama-server -m {model} {options}")
     assert (found.gpu, found.ram) == (gpu, ram)
 
 
@@ -115,44 +114,33 @@ def test_layers_with_a_sliding_window_keep_the_window(
     metadata |= {"general.architecture": "gemma2", "gemma2.attention.sliding_window": 256}
     data = ggufs.gguf(metadata, TENSORS)  # type: ignore[arg-type]
     (tmp_path / "model.gguf").write_bytes(data)
-    found = estimate(f"llama-server -m {tmp_path}/model.gguf {options}", has_gpu=False)
-    assert found is not None
-    assert found.ram == len(data) + tokens * VALUES // 4 * 2 + around(len(data))
-
-
-def test_layers_are_divided_between_gpu_and_ram(model: Path) -> None:
-    found = estimate(f"llama-server -m {model} -c 1024 -ngl 2", has_gpu=True)
-    whole = WEIGHTS + 1024 * VALUES * 2
-    assert found is not None
-    assert found.gpu == whole * 2 // 5 + around()
-    assert found.gpu + found.ram == whole + around()
-
-
-def test_without_a_gpu_all_is_ram(model: Path) -> None:
-    found = estimate(f"llama-server -m {model} -c 1024 -ngl 99", has_gpu=False)
-    assert found is not None
-    assert (found.gpu, found.ram) == (0, WEIGHTS + 1024 * VALUES * 2 + around())
-    assert found.is_fixed
+    found = estimated(f"llama-server -m {tmp_path}/model.gguf {options}", has_gpu=False)
+    around = max(LEAST_BUFFERS, int(len(data) * 0.03))
+    assert found.ram == len(data) + tokens * VALUES // 4 * 2 + around
 
 
 @pytest.mark.parametrize(
-    ("options", "is_fixed"),
-    [("", False), ("-ngl auto", False), ("-ngl 99", True), ("-ngl 99 --fit on", False)],
+    ("options", "has_gpu", "is_fixed"),
+    [
+        ("", True, False),
+        ("-ngl auto", True, False),
+        ("-ngl 99", True, True),
+        ("-ngl 99 --fit on", True, False),
+        ("-ngl 99", False, True),
+    ],
 )
 def test_servers_that_fit_themselves_to_free_memory_are_recognised(
-    model: Path, options: str, is_fixed: bool
+    model: Path, options: str, has_gpu: bool, is_fixed: bool
 ) -> None:
-    found = estimate(f"llama-server -m {model} {options}", has_gpu=True)
-    assert found is not None
+    found = estimated(f"llama-server -m {model} -c 1024 {options}", has_gpu=has_gpu)
     assert found.is_fixed is is_fixed
+    assert has_gpu or (found.gpu, found.ram) == (0, ALL + BESIDE)
 
 
 def test_projectors_and_adapters_count(model: Path, tmp_path: Path) -> None:
     (tmp_path / "mmproj.gguf").write_bytes(b"x" * MIB)
-    alone = estimate(f"llama-server -m {model} -c 64", has_gpu=True)
-    both = estimate(f"llama-server -m {model} -c 64 --mmproj {tmp_path}/mmproj.gguf", has_gpu=True)
-    assert alone is not None
-    assert both is not None
+    alone = estimated(f"llama-server -m {model} -c 64")
+    both = estimated(f"llama-server -m {model} -c 64 --mmproj {tmp_path}/mmproj.gguf")
     assert both.gpu - alone.gpu == MIB
 
 
@@ -181,9 +169,7 @@ def test_parts_of_a_split_model_and_folders_are_found(tmp_path: Path) -> None:
     ],
 )
 def test_vllm_takes_a_share_of_the_card(cmd: str, share: float) -> None:
-    found = estimate(cmd, has_gpu=True)
-    assert found is not None
-    assert found.gpu_share == share
+    assert estimated(cmd).gpu_share == share
 
 
 @pytest.mark.parametrize(
@@ -192,16 +178,3 @@ def test_vllm_takes_a_share_of_the_card(cmd: str, share: float) -> None:
 )
 def test_a_command_that_says_nothing_has_no_estimate(cmd: str) -> None:
     assert estimate(cmd, has_gpu=True) is None
-
-
-@pytest.mark.parametrize(
-    ("options", "split"),
-    [
-        ("-ts 3,1", (3, 1)),
-        ("--tensor-split=3/1", (3, 1)),
-        ("-sm none -mg 1", (0, 1)),
-        ("-ts x", ()),
-    ],
-)
-def test_the_split_over_gpus_is_that_of_the_command(options: str, split: tuple[float, ...]) -> None:
-    assert ServerOptions(f"llama-server {options}").split() == split

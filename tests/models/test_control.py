@@ -1,5 +1,6 @@
 import gzip
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -164,7 +165,7 @@ def test_a_call_whose_body_breaks_off_has_failed(wire: WireServer) -> None:
         send(wire.address, ControlCall("GET", "/x"))
 
 
-STEPS = (Endpoint("/one"), Endpoint("/two?x=1", "PUT", '{"a":1}', 0.1), Endpoint("/three"))
+STEPS = (Endpoint("/one"), Endpoint("/two?x=1", "PUT", '{"a":1}', 10), Endpoint("/three"))
 
 
 @pytest.fixture
@@ -194,8 +195,10 @@ def test_the_first_failure_ends_it_and_names_the_step(
     if not hangs:
         gate.set()
     upstream.start()
+    first, second, third = STEPS
+    steps = (first, replace(second, timeout_s=0.1 if hangs else 10), third)
     with pytest.raises(WakeFailed, check=says(reason)):
-        run_endpoints("wake", STEPS, parse_address(upstream.url), interrupt, WakeFailed)
+        run_endpoints("wake", steps, parse_address(upstream.url), interrupt, WakeFailed)
     assert "POST /three" not in upstream.calls
     gate.set()
 

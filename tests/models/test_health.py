@@ -45,7 +45,7 @@ def test_a_server_that_says_503_is_asked_again(upstream: FakeUpstream, interrupt
     tasks.close()
 
 
-def test_the_error_says_what_was_seen_last(upstream: FakeUpstream, interrupt) -> None:
+def test_the_error_says_what_was_seen_last(upstream, interrupt, monkeypatch) -> None:
     address = parse_address(upstream.url)
     with pytest.raises(HealthTimeout, check=says("GET /health did not answer")):
         wait_healthy(HealthCheck("m", "/health", 0.05), address, interrupt)
@@ -53,8 +53,11 @@ def test_the_error_says_what_was_seen_last(upstream: FakeUpstream, interrupt) ->
     with pytest.raises(HealthTimeout, check=says(r"within 0\.05 s: nothing listened")):
         wait_healthy(HealthCheck("m", "/health", 0.05), unused, interrupt)
     upstream.start()
+    clock = [0.0]
+    monkeypatch.setattr("llmsnap.models.health.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(interrupt, "pause", lambda _: clock.__setitem__(0, 10.0))
     with pytest.raises(HealthTimeout, check=says("GET /health answered 503")):
-        wait_healthy(HealthCheck("m", "/health", 0.5), address, interrupt)
+        wait_healthy(HealthCheck("m", "/health", 10), address, interrupt)
 
 
 @pytest.mark.parametrize("status", [200, 204, 299, 302, 401, 404, 500])

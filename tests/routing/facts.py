@@ -1,11 +1,24 @@
-"""A model as a plan sees it, without a scheduler around."""
+"""Models and devices as a plan sees them, without a scheduler around."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from llmsnap.models import State
+from llmsnap.routing.memory import GIB, Device, Need, Share
 from llmsnap.routing.residency import Action, LoadKind
+
+
+def gpu(size: int, *, others: int = 0, reserve: int = 0, name: str = "gpu0") -> Device:
+    """A card of *size* GiB."""
+    return Device(name, size * GIB, reserve * GIB, others * GIB, "game (pid 7)" if others else "")
+
+
+def need(name: str, size: int, *, asleep: int = 0, **more: object) -> Need:
+    """A model that needs *size* GiB of the first card."""
+    shares = (Share("gpu0", size * GIB),) if size else ()
+    kept = (Share("gpu0", asleep * GIB),) if asleep else ()
+    return Need(name, shares, asleep=kept, **more)  # type: ignore[arg-type]
 
 
 @dataclass

@@ -19,9 +19,11 @@ from llmsnap.routing.messages import (
 )
 from llmsnap.routing.recording import decode, encode
 from llmsnap.routing.residency import Action
+from tests.routing.facts import gpu, need
 from tests.routing.world import World
 
 TWO = (FoundDevice("gpu0", 24 * GIB), FoundDevice("gpu1", 16 * GIB), FoundDevice("ram", 64 * GIB))
+FOUND = {"m": KnownSizes({"gpu1": 4 * GIB}, "estimated")}
 
 
 def memory(text: str, figures: Figures) -> Memory:
@@ -46,21 +48,14 @@ def test_a_budget_is_made_of_a_configuration() -> None:
         """,
         environ={},
     )
-    figures = Figures(
-        (FoundDevice("ram", 8 * GIB),), held={"a": {"gpu0": GIB}}, sleeping=frozenset("a")
-    )
+    ram = FoundDevice("ram", 8 * GIB)
+    figures = Figures((ram,), held={"a": {"gpu0": GIB}}, sleeping=frozenset("a"))
     found = residency_of(config, figures)
     one = Share("gpu0", GIB)
     assert found == Memory(
         [Device("gpu0", 24 * GIB, GIB), Device("ram", 8 * GIB)],
         [
-            Need(
-                "a",
-                (Share("gpu0", 6 * GIB),),
-                apart="one",
-                measured=(one,),
-                is_measured_asleep=True,
-            ),
+            need("a", 6, apart="one", measured=(one,), is_measured_asleep=True),
             Need("b", anywhere=3 * GIB, asleep=(Share("ram", GIB),), evict_cost=3.0, apart="one"),
             Need("c", is_known=False, is_pinned=True, source="unknown"),
         ],
@@ -73,25 +68,24 @@ def test_a_budget_is_made_of_a_configuration() -> None:
     ("given", "found", "devices"),
     [
         ("", TWO, {"gpu0": (24, 0), "gpu1": (16, 0), "ram": (64, 0)}),
-        ("memory: {gpu1: 8GiB}", TWO, {"gpu0": (24, 0), "gpu1": (8, 0), "ram": (64, 0)}),
         (
-            "memory: {gpu0: {reserve: 2GiB}}",
+            "gpu1: 8GiB, gpu0: {reserve: 2GiB}",
             TWO,
-            {"gpu0": (24, 0), "gpu1": (16, 0), "ram": (64, 0)},
+            {"gpu0": (24, 0), "gpu1": (8, 0), "ram": (64, 0)},
         ),
-        ("memory: {gpu0: 8GiB}", (), {"gpu0": (8, 0), "ram": (0, 0)}),
-        ("memory: {ram: {reserve: 99GiB}}", TWO[2:], {"ram": (64, 0)}),
+        ("gpu0: 8GiB", (), {"gpu0": (8, 0), "ram": (0, 0)}),
+        ("ram: {reserve: 99GiB}", TWO[2:], {"ram": (64, 0)}),
         ("", (FoundDevice("gpu0", 0), FoundDevice("ram", 9 * GIB, 2 * GIB)), {"ram": (9, 2)}),
         # What other programs use is taken from what the budget leaves, then from the budget.
-        ("memory: {ram: 6GiB}", (FoundDevice("ram", 9 * GIB, 2 * GIB),), {"ram": (6, 0)}),
-        ("memory: {ram: 6GiB}", (FoundDevice("ram", 9 * GIB, 5 * GIB),), {"ram": (6, 2)}),
+        ("ram: 6GiB", (FoundDevice("ram", 9 * GIB, 2 * GIB),), {"ram": (6, 0)}),
+        ("ram: 6GiB", (FoundDevice("ram", 9 * GIB, 5 * GIB),), {"ram": (6, 2)}),
     ],
 )
 def test_devices_are_those_of_the_machine_limited_by_the_file(
     given: str, found: tuple[FoundDevice, ...], devices: dict[str, tuple[int, int]]
 ) -> None:
-    config = loads(f"routing: {{router: {{use: memory}}}}\n{given}\nmodels: {{}}\n", environ={})
-    made = budget_of(config, Figures(found)).devices
+    text = f"routing: {{router: {{use: memory}}}}\nmemory: {{{given}}}\nmodels: {{}}\n"
+    made = budget_of(loads(text, environ={}), Figures(found)).devices
     shown = {each.name: (each.capacity // GIB, each.others // GIB) for each in made}
     assert shown == devices
 
@@ -102,25 +96,13 @@ def test_devices_are_those_of_the_machine_limited_by_the_file(
         ("memory: 6GiB", {}, {"gpu0": 3, "gpu1": 3}, "declared"),
         (
             "memory: 6GiB",
-            {"splits": {"m": {"gpu0": 2, "gpu1": 1}}},
+            {"splits": {"m": {"gpu0": 2, "gpu1": 1}}, "needs": FOUND},
             {"gpu0": 4, "gpu1": 2},
             "declared",
         ),
         ("memory: 6GiB", {"splits": {"m": {"gpu1": 1, "gpu7": 3}}}, {"gpu1": 6}, "declared"),
         ("memory: 6GiB", {"devices": TWO[2:]}, {"ram": 6}, "declared"),
-        ("memory: {gpu0: 5GiB, ram: 1GiB}", {}, {"gpu0": 5, "ram": 1}, "declared"),
-        (
-            "memory: auto",
-            {"needs": {"m": KnownSizes({"gpu1": 4 * GIB}, "estimated")}},
-            {"gpu1": 4},
-            "estimated",
-        ),
-        (
-            "memory: 6GiB",
-            {"needs": {"m": KnownSizes({"gpu1": GIB}, "estimated")}},
-            {"gpu0": 3, "gpu1": 3},
-            "declared",
-        ),
+        ("memory: auto", {"needs": FOUND}, {"gpu1": 4}, "estimated"),
         ("memory: auto", {}, {}, "unknown"),
         (
             "memory: {gpu0: 5GiB, ram: 1GiB, any: 2GiB}",
@@ -133,19 +115,17 @@ def test_devices_are_those_of_the_machine_limited_by_the_file(
 def test_needs_are_declared_else_measured_else_estimated(
     text: str, figures: dict[str, Any], shares: dict[str, int], source: str
 ) -> None:
-    (need,) = memory(text, Figures(**{"devices": TWO} | figures)).needs
-    assert {each.device: each.size // GIB for each in need.shares} == shares
-    assert (need.source, need.is_known, need.anywhere) == (source, source != "unknown", 0)
+    (found,) = memory(text, Figures(**{"devices": TWO} | figures)).needs
+    assert {each.device: each.size // GIB for each in found.shares} == shares
+    assert (found.source, found.is_known, found.anywhere) == (source, source != "unknown", 0)
 
 
 def test_of_equal_models_the_one_leaves_that_the_file_has_first() -> None:
     model = "{cmd: 's ${PORT}', memory: {gpu0: 8GiB}}"
-    models = "".join(f"  {name}: {model}\n" for name in ("z", "t", "b", "c"))
+    models = "".join(f"  {name}: {model}\n" for name in "ztbc")
     config = loads(f"memory: {{gpu0: 24GiB}}\nmodels:\n{models}", environ={})
-    machine = World("z t b c")
-    machine.residency = budget_of(config)
-    machine.configure()
-    for name in ("b", "z", "c"):
+    machine = World("z t b c", residency=budget_of(config))
+    for name in "bzc":
         machine.load(name)
     machine.run(10.0)
     machine.load("t")
@@ -161,10 +141,7 @@ def test_of_equal_models_the_one_leaves_that_the_file_has_first() -> None:
             "memory: {gpu3: 1GiB}",
             "it needs gpu3, which this machine does not have; ram has 64.0 GiB",
         ),
-        (
-            "device: gpu3",
-            "it needs gpu3, which this machine does not have; ram has 64.0 GiB",
-        ),
+        ("device: gpu3", "it needs gpu3, which this machine does not have; ram has 64.0 GiB"),
     ],
 )
 def test_a_device_that_is_not_there_is_why_a_model_never_fits(text: str, why: str) -> None:
@@ -172,56 +149,34 @@ def test_a_device_that_is_not_there_is_why_a_model_never_fits(text: str, why: st
     assert getattr(made.plan("m", [], {}), "reason", "") == why
 
 
-def shares(size: int) -> tuple[Share, ...]:
-    return (Share("gpu0", size * GIB),)
-
-
-def budget(capacity: int, *needs: Need, others: int = 0) -> Memory:
-    return Memory([Device("gpu0", capacity * GIB, others=others * GIB, holders="game")], needs)
-
-
 def test_newer_figures_let_a_load_begin() -> None:
-    needs = [Need("a", shares(4)), Need("b", shares(6))]
-    machine = World("a b")
-    machine.residency = budget(14, *needs, others=10)
-    machine.configure()
+    needs = [need("a", 4), need("b", 6)]
+    machine = World("a b", residency=Memory([gpu(14, others=10)], needs))
     machine.request("a", 60.0)
     waits = machine.request("b", 1.0)
     machine.run(1.5)
-    assert machine.scheduler.preview("b", machine.now)["answer"] == "blocked"  # type: ignore[index]
-    machine.refigure(budget(14, *needs))
+    assert machine.preview("b")["answer"] == "blocked"
+    machine.refigure(Memory([gpu(14)], needs))
     machine.run(1.5)
     assert waits.granted_at is not None
     assert machine.state("a") == "ready"
 
 
 def test_a_device_that_is_too_full_is_no_matter_of_a_model_on_another_one() -> None:
-    needs = [Need("a", shares(4), measured=shares(9)), Need("b", (Share("ram", GIB),))]
-    machine = World("a b")
-    devices = [Device("gpu0", 8 * GIB), Device("ram", 8 * GIB)]
-    machine.residency = Memory(devices, needs)
-    machine.configure()
-    machine.request("a", 30.0)
-    machine.run(2.0)
-    beside = machine.request("b", 1.0)
-    machine.run(5.0)
-    assert beside.granted_at is not None
-    assert [machine.state(name) for name in "ab"] == ["ready", "ready"]
+    needs = [need("a", 4, measured=(Share("gpu0", 9 * GIB),)), Need("b", (Share("ram", GIB),))]
+    machine = World("a b", residency=Memory([gpu(8), Device("ram", 8 * GIB)], needs))
+    machine.serve("a", "b")
+    assert machine.state("a") == "ready"
 
 
 def test_a_model_that_holds_more_than_it_needs_counts_as_what_it_holds() -> None:
-    needs = [Need("a", shares(4)), Need("b", shares(6))]
-    machine = World("a b")
-    machine.residency = budget(14, *needs)
-    machine.configure()
-    machine.request("a", 1.0)
-    machine.run(10.0)
-    machine.refigure(budget(14, Need("a", shares(4), measured=shares(9)), needs[1]))
+    machine = World("a b", residency=Memory([gpu(14)], [need("a", 4), need("b", 6)]))
+    machine.serve("a")
+    holds = need("a", 4, measured=(Share("gpu0", 9 * GIB),))
+    machine.refigure(Memory([gpu(14)], [holds, need("b", 6)]))
     (device,) = machine.scheduler.occupancy().devices
     assert [(each.model, each.bytes // GIB) for each in device.residents] == [("a", 9)]
-    machine.request("b", 1.0)
-    machine.run(10.0)
+    machine.serve("b")
     assert machine.records[-1].evicted == (Eviction("a", Action.STOP),)
-    machine.request("a", 1.0)
-    machine.run(10.0)
+    machine.serve("a")
     assert machine.records[-1].evicted == (), "it is loaded by what it needs"

@@ -1,6 +1,6 @@
 import pytest
 
-from llmsnap.errors import ChildExited, LlmsnapError, in_full
+from llmsnap.errors import ChildExited, in_full
 from llmsnap.models import State
 from llmsnap.routing.explain import error_of, error_of_cut, error_of_outcome, span
 from llmsnap.routing.messages import CutReason, ModelRules, Outcome, RefusalReason, Refuse
@@ -29,6 +29,7 @@ def test_spans_read_as_people_say_them(seconds: float, text: str) -> None:
 def test_a_load_under_way() -> None:
     world = World("a b")
     world.models["a"].load_s = 60.0
+    assert why(world, "a") == "a is about to load"
     world.request("a")
     world.run(10.0)
     world.request("b")
@@ -36,42 +37,30 @@ def test_a_load_under_way() -> None:
     assert why(world, "b") == "a goes first: a has been loading for 10 s"
 
 
-def test_an_eviction_under_way() -> None:
+def test_what_a_model_that_is_evicted_sleeps_or_stops_is_said_to_do() -> None:
+    assert why(gate_shut()[0], "a") == "a makes room for b; a is serving 1 request for 114 s"
     world = World("a b", a=ModelRules("a", can_sleep=True))
-    world.finish(world.occupy("a"))
-    world.request("b")
-    assert why(world, "b") == "a is going to sleep"
-    assert why(world, "a") == "a is going to sleep"
-
-
-def test_a_gate_that_is_shut() -> None:
-    world = gate_shut()[0]
-    assert why(world, "a") == "a makes room for b; a is serving 1 request for 114 s"
-
-
-def test_all_slots_taken() -> None:
-    world = World("a", a=ModelRules("a", concurrency_limit=1))
-    world.requests("a", 2)
-    world.run(11.0)
-    text = "a has 1 slots (concurrencyLimit); a is serving 1 request for 10 s"
-    assert why(world, "a") == text
-
-
-def test_a_model_on_its_way_out() -> None:
-    world = World("a", a=ModelRules("a", can_sleep=True))
-    world.occupy("a")
+    stream = world.occupy("a")
     world.sleep("a")
     assert why(world, "a") == "a is to be asleep first; a is serving 1 request for 4 s"
     world.unload("a", drain=True)
     assert why(world, "a") == "a is to be stopped first; a is serving 1 request for 4 s"
+    world.finish(stream)
+    world.serve("a")
+    world.request("b")
+    assert why(world, "b") == why(world, "a") == "a is going to sleep"
 
 
-def test_others_that_waited_longer() -> None:
+def test_others_that_waited_longer_and_slots_that_are_taken() -> None:
     world = World("x y s", group("big", "x y"), group("small", "s", swap=False, exclusive=False))
     world.occupy("x")
     world.request("y")
     world.request("s")
     assert why(world, "s") == "y waited longer"
+    full = World("a", a=ModelRules("a", concurrency_limit=1))
+    full.occupy("a")
+    full.request("a")
+    assert why(full, "a") == "a has 1 slots (concurrencyLimit); a is serving 1 request for 4 s"
 
 
 def test_estimates_follow_what_was_measured() -> None:
@@ -86,25 +75,15 @@ def test_estimates_follow_what_was_measured() -> None:
 
 
 def test_a_load_under_way_counts_down() -> None:
-    world = World("a b")
+    world = World("a b", slow="a")
     world.request("a")
     world.run(0.5)
     assert eta(world, "a") == 4.5
     assert eta(world, "b") == 9.5  # a first, then its own
-    slow = World("a", slow="a")
-    assert why(slow, "a") == "a is about to load"
-    slow.request("a")
-    slow.run(100.0)
-    assert eta(slow, "a") == 0.0, "it takes longer than ever"
-    assert why(slow, "nope") == ""
-    assert slow.scheduler.eta_s("nope", 2.0) is None
-
-
-def test_the_turn_of_another_counts() -> None:
-    world = World("a b")
-    world.occupy("a")
-    world.request("b")
-    assert eta(world, "b") == 11.0  # a is ready since 4 s and has a turn of 10 s; then b loads
+    world.run(100.0)
+    assert eta(world, "a") == 0.0, "it takes longer than ever"
+    assert why(world, "nope") == ""
+    assert world.scheduler.eta_s("nope", 2.0) is None
 
 
 # --- views ----------------------------------------------------------------------------------------
@@ -189,39 +168,32 @@ def test_each_refusal_is_an_error_that_says_why(reason, status, text) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wait_s", "text"),
+    ("wait_s", "advice"),
     [
         (None, "The next request starts it again."),
         (0.3, "The first request after 1 s starts it again; to start it now, "),
         (64.0, "The first request after 64 s starts it again; to start it now, "),
-        (600.0, "The first request after 10 min starts it again; to start it now, "),
     ],
 )
-def test_a_failure_says_when_it_is_tried_again_and_how_now(wait_s, text: str) -> None:
-    refuse = Refuse(
-        1, "m", RefusalReason.FAILED, State.STOPPED, "", 0.0, wait_s, ChildExited("m: gone")
-    )
-    cause, advice = str(error_of(refuse)).split("\n")
-    assert cause == "unable to make m ready: m: gone"
-    assert advice.startswith(text)
-    assert ("`llmsnap load m` or POST /api/models/load/m." in advice) == (wait_s is not None)
-
-
-def test_what_an_admin_reads_of_a_failure_stands_before_the_advice() -> None:
+def test_a_failure_says_when_it_is_tried_again_and_how_now(
+    wait_s: float | None, advice: str
+) -> None:
+    """What an admin reads of it stands before the advice."""
     cause = ChildExited("m: ended with exit code 3", detail="; its last output:\nout of memory")
-    error = error_of(Refuse(1, "m", RefusalReason.FAILED, State.STOPPED, error=cause))
-    what, advice = "unable to make m ready: m: ended with exit code 3", "The next request starts it"
-    assert str(error).split("\n") == [what, f"{advice} again."]
-    assert in_full(error).split("\n") == [
-        f"{what}; its last output:",
-        "out of memory",
-        f"{advice} again.",
-    ]
+    refuse = Refuse(1, "m", RefusalReason.FAILED, State.STOPPED, "", 0.0, wait_s, cause)
+    error = error_of(refuse)
+    what, shown = str(error).split("\n")
+    assert what == "unable to make m ready: m: ended with exit code 3"
+    assert shown.startswith(advice)
+    assert ("`llmsnap load m` or POST /api/models/load/m." in shown) == (wait_s is not None)
+    assert in_full(error).split("\n") == [f"{what}; its last output:", "out of memory", shown]
 
 
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
+        (Outcome.OK, None),
+        (Outcome.STOPPED, None),
         (Outcome.UNKNOWN, 404),
         (Outcome.SLEEP_NOT_CONFIGURED, 409),
         (Outcome.FAILED, 502),
@@ -231,16 +203,9 @@ def test_what_an_admin_reads_of_a_failure_stands_before_the_advice() -> None:
         (Outcome.SHUTDOWN, 503),
     ],
 )
-def test_each_outcome_but_ok_is_an_error(outcome: Outcome, status: int) -> None:
-    error = error_of_outcome("m", outcome, ValueError("x"))
-    assert isinstance(error, LlmsnapError)
-    assert error.status == status
-    assert error_of_outcome("m", outcome, None)
-
-
-def test_all_other_outcomes_are_none() -> None:
-    fine = [each for each in Outcome if error_of_outcome("m", each, None) is None]
-    assert fine == [Outcome.OK, Outcome.STOPPED]
+def test_each_outcome_but_ok_is_an_error(outcome: Outcome, status: int | None) -> None:
+    for cause in (ValueError("x"), None):
+        assert getattr(error_of_outcome("m", outcome, cause), "status", None) == status
 
 
 @pytest.mark.parametrize("reason", CutReason)

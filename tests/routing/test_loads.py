@@ -1,3 +1,6 @@
+import pytest
+
+from llmsnap.models import State
 from llmsnap.routing.messages import Outcome, PreloadEnded
 from tests.routing.world import BOOM, World, gate_shut, group
 
@@ -18,32 +21,40 @@ def test_a_load_by_hand_answers_when_the_model_is_ready() -> None:
     assert world.records[-1].reason == "load"
 
 
-def test_a_load_by_hand_is_not_aborted_for_clients() -> None:
+@pytest.mark.parametrize(
+    ("before", "then", "gives_way"),
+    [
+        ("left", "request", True),
+        ("left", "load", True),
+        ("request", "request", False),
+        ("load", "request", False),
+        ("preload", "load", False),
+        ("preload", "request", True),
+        ("preload request", "request", False),
+    ],
+)
+def test_a_load_makes_room_unless_a_client_or_a_load_by_hand_waits_for_it(
+    before: str, then: str, gives_way: bool
+) -> None:
     world = World("a b", slow="a")
-    command = world.load("a")
-    asked = world.request("b")
-    world.run(600.0)
-    assert world.outcome(command) is OK
-    world.run(5.0)
-    assert asked.in_flight
-
-
-def test_a_load_by_hand_takes_the_room_of_a_load_nobody_waits_for() -> None:
-    world = World("a b", slow="a")
-    world.leave(world.request("a"))
-    command = world.load("b")
+    for each in before.split():
+        match each:
+            case "left":
+                world.leave(world.request("a"))
+            case "request":
+                world.request("a", 0.0)
+            case _:
+                getattr(world, each)("a")
+    getattr(world, then)("b")
+    outcome = Outcome.SUPERSEDED if gives_way else OK
+    preloads = [PreloadEnded("a", outcome)] if "preload" in before else []
+    assert world.preloads == preloads[: 1 if gives_way else 0]
     world.run(1.5)
-    assert world.outcome(command) is OK
-
-
-def test_a_load_by_hand_waits_for_a_preload() -> None:
-    world = World("a b", slow="a")
-    world.preload("a")
-    command = world.load("b")
+    assert (world.view("b").state is State.READY) is gives_way
+    assert [each.outcome for each in world.records] == ["aborted", "done"] * gives_way
     world.run(600.0)
-    assert world.preloads == [PreloadEnded("a", OK)]
-    world.run(1.5)
-    assert world.outcome(command) is OK
+    assert world.view("b").state is State.READY
+    assert world.preloads == preloads
 
 
 def test_loads_by_hand_and_preloads_evict_only_idle_models() -> None:
@@ -128,35 +139,6 @@ def test_preloads_run_one_after_the_other() -> None:
     assert world.state("c") == "ready"
     world.preload("c")
     assert world.preloads[3:] == [PreloadEnded("c", OK)], "it is ready already"
-
-
-def test_later_preloads_swap_out_earlier_ones() -> None:
-    world = World("a b")
-    world.preload("a", "b")
-    world.run(2.5)
-    assert (world.state("a"), world.state("b")) == ("stopped", "ready")
-    assert [p.outcome for p in world.preloads] == [OK] * 2
-
-
-def test_a_preload_gives_way_to_a_client() -> None:
-    world = World("a b", slow="a")
-    world.preload("a", "b")
-    world.run(1.0)
-    asked = world.request("b")
-    assert world.preloads == [PreloadEnded("a", Outcome.SUPERSEDED)]
-    world.run(1.5)
-    assert asked.in_flight
-    assert world.preloads[1:] == [PreloadEnded("b", OK)]
-
-
-def test_a_preload_a_client_joined_does_not_give_way() -> None:
-    world = World("a b", slow="a")
-    world.preload("a")
-    asked = world.request("a")
-    world.request("b")
-    world.run(600.0)
-    assert asked.in_flight
-    assert world.preloads == [PreloadEnded("a", OK)]
 
 
 def test_the_event_of_a_preload_tells_the_truth() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import combinations, product
 
 import pytest
@@ -16,9 +15,10 @@ from llmsnap.config.matrix import allows
 from llmsnap.models import State
 from llmsnap.routing.matrix import Graph, Matrix, Solver, learned_costs
 from llmsnap.routing.memory import Device, Memory, Need, Share
-from llmsnap.routing.messages import Eviction, SwapOutcome
-from llmsnap.routing.residency import Action, LoadKind, Lost, Plan, PlannedSwap
+from llmsnap.routing.messages import Eviction, ModelRules, SwapOutcome
+from llmsnap.routing.residency import Action, Lost, Plan, PlannedSwap, Residency
 from tests.parity import parity
+from tests.routing.facts import Facts
 from tests.routing.world import World, matrix
 
 MODELS = "abcdefg"
@@ -57,21 +57,6 @@ def all_combinations(config: MatrixConfig) -> list[Combination]:
     for each in config.sets:
         sets[each.name] = expanded(each.expression, sets)
     return [combination for found in sets.values() for combination in found]
-
-
-@dataclass
-class Facts:
-    """A model as a plan sees it; the default is ready and idle."""
-
-    busy: bool = False
-    idle_since: float = 0.0
-    state: State = State.READY
-    load_s: float | None = None
-    priority: int = 0
-    other: dict[str, float] = field(default_factory=dict)
-
-    def measured_s(self, move: LoadKind | Action) -> float | None:
-        return self.load_s if move is LoadKind.START else None
 
 
 def best(
@@ -217,6 +202,8 @@ def test_the_product_is_never_expanded() -> None:
 
 # --- what an expression means ---------------------------------------------------------------------
 
+EITHER = "a & c | b & c"
+
 
 def leaving(rules: Matrix, target: str, running: str, **facts: Facts) -> str:
     known = {name: facts.get(name, Facts()) for name in {*running, target}}
@@ -244,10 +231,10 @@ def test_who_leaves(text: str, target: str, running: str, victims: str) -> None:
 
 @parity("Swap matrix", "`evict_costs`", "the same; `auto` takes measured load times")
 def test_the_cheapest_leave() -> None:
-    assert leaving(matrix("a b c", "a: 2", s="a & c | b & c"), "c", "ab") == "b"
-    assert leaving(matrix("a b c", "b: 2", s="a & c | b & c"), "c", "ab") == "a"
-    learns = matrix("a b c", "auto", s="a & c | b & c")
-    assert leaving(learns, "c", "ab", a=Facts(load_s=5.0), b=Facts(load_s=60.0)) == "a"
+    assert leaving(matrix("a b c", "a: 2", s=EITHER), "c", "ab") == "b"
+    assert leaving(matrix("a b c", "b: 2", s=EITHER), "c", "ab") == "a"
+    learns = matrix("a b c", "auto", s=EITHER)
+    assert leaving(learns, "c", "ab", a=Facts(start_s=5.0), b=Facts(start_s=60.0)) == "a"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +246,7 @@ def test_the_cheapest_leave() -> None:
     ],
 )
 def test_costs_are_learned_from_loads(measured: list[float | None], costs: list[float]) -> None:
-    facts = {str(number): Facts(load_s=seconds) for number, seconds in enumerate(measured)}
+    facts = {str(number): Facts(start_s=seconds) for number, seconds in enumerate(measured)}
     assert list(learned_costs(facts).values()) == costs
 
 
@@ -280,12 +267,7 @@ def test_costs_are_learned_from_loads(measured: list[float | None], costs: list[
     ],
 )
 def test_equal_costs(facts: dict[str, Facts], victims: str) -> None:
-    assert leaving(matrix("a b c", s="a & c | b & c"), "c", "ab", **facts) == victims
-
-
-def test_an_alternative_is_not_dropped_because_a_later_one_has_more() -> None:
-    """llama-swap drops the first x here, and sends x away instead of z."""
-    assert leaving(matrix("x y z", s="(x | z | x & y) & y"), "y", "xz") == "z"
+    assert leaving(matrix("a b c", s=EITHER), "c", "ab", **facts) == victims
 
 
 def test_a_set_that_another_one_refers_to_counts_as_defined_before_it() -> None:
@@ -317,7 +299,7 @@ def test_gates_stay_shut_for_a_plan_as_long_as_none_is_cheaper_or_idle() -> None
     rules = matrix("a b c d", "d: 2", s="c & (a | b | d)")
     current = Plan(("a", "d"))
     busy = {name: Facts(busy=True, idle_since=1.0) for name in "abcd"}
-    two = matrix("a b c", s="a & c | b & c")
+    two = matrix("a b c", s=EITHER)
     both = {name: Facts(busy=True) for name in "abc"}
     assert two.plan("c", ["a", "b"], both, Plan(("a",))).victims == ("a",)
     assert two.plan("c", ["a", "b"], both, Plan(("b",))).victims == ("b",)
@@ -326,7 +308,7 @@ def test_gates_stay_shut_for_a_plan_as_long_as_none_is_cheaper_or_idle() -> None
     idle = {"a": Facts(idle_since=2.0), "b": Facts(idle_since=1.0), "c": Facts()}
     late = two.plan("c", ["a", "b"], idle, Plan(("a",)))
     assert [(late.victims, each.lost_by) for each in late.considered] == [(("a",), Lost.LATE)]
-    cheaper = matrix("a b c", "a: 2", s="a & c | b & c")
+    cheaper = matrix("a b c", "a: 2", s=EITHER)
     assert cheaper.plan("c", ["a", "b"], both, Plan(("a",))).victims == ("b",)
     three = matrix("a b c d", "a: 2", s="c & (a & d | b & d | a & b)")
     used = {name: Facts(idle_since=each) for name, each in zip("abcd", (3, 3, 0, 1), strict=True)}
@@ -386,18 +368,15 @@ FOUR = "m1 m2 m3 m4"
 
 def any_two(rule: str = "matrix") -> World:
     """Any two of four models; m1 and m2 run, m2 was used last."""
-    world = World(FOUR)
-    world.residency = matrix(FOUR, s=ANY_TWO)
+    names = FOUR.split()
+    residency: Residency = matrix(FOUR, s=ANY_TWO)
     if rule == "memory":
-        needs = (Need(name, (Share("gpu0", 8),)) for name in FOUR.split())
-        world.residency = Memory([Device("gpu0", 16)], needs)
+        residency = Memory([Device("gpu0", 16)], [Need(n, (Share("gpu0", 8),)) for n in names])
     elif rule == "two cards":
-        needs = (Need(name, anywhere=8) for name in FOUR.split())
-        world.residency = Memory([Device("gpu0", 8), Device("gpu1", 8)], needs)
-    world.configure()
-    for name in ("m1", "m2"):
-        world.request(name, 1.0)
-        world.run(10.0)
+        cards = [Device("gpu0", 8), Device("gpu1", 8)]
+        residency = Memory(cards, [Need(name, anywhere=8) for name in names])
+    world = World(FOUR, residency=residency)
+    world.serve("m1", "m2")
     return world
 
 
@@ -412,10 +391,7 @@ either_rule = pytest.mark.parametrize("rule", ["matrix", "memory", "two cards"])
 @either_rule
 def test_the_model_used_longest_ago_leaves(rule: str) -> None:
     world = any_two(rule)
-    world.request("m3", 1.0)
-    world.run(10.0)
-    world.request("m4", 1.0)
-    world.run(10.0)
+    world.serve("m3", "m4")
     evicted = [[each.model_id for each in record.evicted] for record in world.records[2:]]
     assert evicted == [["m1"], ["m2"]]
 
@@ -498,27 +474,12 @@ def test_the_choice_stands_once_the_first_victim_leaves() -> None:
     assert world.state("m2") == "ready"
 
 
-def test_a_reload_of_the_matrix_evicts_no_model_by_itself() -> None:
-    world = any_two()
-    world.residency = matrix(FOUR, s="m1 | m2 | m3 | m4")
-    world.configure()
-    world.run(10.0)
-    assert [world.state(name) for name in ("m1", "m2")] == ["ready", "ready"]
-    world.request("m3", 1.0)
-    world.run(10.0)
-    assert [each.model_id for each in world.records[-1].evicted] == ["m1", "m2"]
-
-
 def test_a_victim_that_can_sleep_sleeps_and_takes_no_room() -> None:
     world = any_two()
-    world.rules["m1"] = world.rules["m1"].__class__("m1", can_sleep=True)
+    world.rules["m1"] = ModelRules("m1", can_sleep=True)
     world.configure()
-    world.request("m3", 1.0)
-    world.run(10.0)
-    assert world.state("m1") == "asleep"
-    world.request("m4", 1.0)
-    world.run(10.0)
-    assert world.state("m2") == "stopped"
+    world.serve("m3", "m4")
+    assert (world.state("m1"), world.state("m2")) == ("asleep", "stopped")
     assert math.isfinite(world.records[-1].ended_s)
 
 
@@ -532,25 +493,17 @@ def test_servers_of_other_programs_evict_none_and_stay() -> None:
 
 def test_a_preview_says_what_a_load_would_do_with_other_models_loaded() -> None:
     world = any_two()
-    scheduler = world.scheduler
-    ready = scheduler.preview("m1", world.now)
-    assert ready is not None
+    ready = world.preview("m1")
     assert (ready["answer"], ready["leaving"]) == ("ready", [])
-    found = scheduler.preview("m3", world.now)
-    assert found is not None
+    found = world.preview("m3")
     assert (found["victims"], found["set"], found["combination"]) == (["m1"], "s", ["m2", "m3"])
     assert found["considered"] == [{"victims": ["m2"], "cost": 1.0, "lost_by": "recent"}]
     (leaves,) = found["leaving"]
     assert (leaves["model"], leaves["frees"], leaves["idle_s"] > 0) == ("m1", None, True)
-    supposed = scheduler.preview("m3", world.now, ["m4"])
-    assert supposed is not None
-    assert supposed["victims"] == []
+    assert world.preview("m3", ["m4"])["victims"] == []
     world.request("m3")
-    found = scheduler.preview("m3", world.now)
-    assert found is not None
+    found = world.preview("m3")
     assert (found["answer"], found["eta_s"]) == ("under_way", None), "no load was measured"
     world.run(20.0)
-    found = scheduler.preview("m1", world.now)
-    assert found is not None
-    assert found["eta_s"] > 0
-    assert scheduler.preview("m9", world.now) is None
+    assert world.preview("m1")["eta_s"] > 0
+    assert world.scheduler.preview("m9", world.now) is None

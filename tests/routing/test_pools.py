@@ -42,7 +42,6 @@ class Cluster:
         **options: object,
     ) -> None:
         self.nodes, self.others = nodes, [0] * len(nodes)
-        self.world = World(names, **options)  # type: ignore[arg-type]
         self.farm = [name for name in names.split() if name not in here.split()]
         self.gpus = {name: (gpus or {}).get(name, 1) for name in self.farm}
         self.needs = tuple(
@@ -59,10 +58,9 @@ class Cluster:
         self.at: dict[str, int] = {}
         self.refused: list[str] = []
         self.evicted: list[tuple[str, str]] = []
-        self.world.residency = self.residency()
+        self.world = World(names, residency=self.residency(), **options)  # type: ignore[arg-type]
         self.world.finds_machine, self.world.on_swap = self.finds_machine, self.check
         self.world.device_of = lambda name: f"farm/{self.at[name]}" if name in self.at else ""
-        self.world.configure()
 
     def residency(self, nodes: Iterable[Device] = ()) -> Pooled:
         return Pooled(self.here, [Pool("farm", self.needs, tuple(nodes))])

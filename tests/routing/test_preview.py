@@ -16,15 +16,14 @@ from tests.routing.world import World
 
 def machine() -> World:
     """Two cards; a and b run on the first, of which c needs the most. a moves to RAM to sleep."""
-    found = World("a b c", a=ModelRules("a", can_sleep=True))
     needs = [
         Need("a", (Share("gpu0", 6 * GIB),), asleep=(Share("ram", 2 * GIB),)),
         Need("b", (Share("gpu0", 6 * GIB),)),
         Need("c", anywhere=10 * GIB),
     ]
     devices = [Device("gpu0", 16 * GIB), Device("gpu1", GIB), Device("ram", 4 * GIB)]
-    found.residency = Memory(devices, needs)
-    found.configure()
+    budget = Memory(devices, needs)
+    found = World("a b c", residency=budget, a=ModelRules("a", can_sleep=True))
     found.serve("c")
     found.unload("c")
     found.run(5.0)
@@ -33,9 +32,7 @@ def machine() -> World:
 
 
 def shown(world: World, **supposed: Any) -> dict[str, Any]:
-    found = world.scheduler.preview("c", world.now, **supposed)
-    assert found is not None
-    return found
+    return world.preview("c", **supposed)
 
 
 def test_a_preview_says_who_would_leave_how_and_what_that_frees() -> None:
@@ -74,6 +71,9 @@ def test_what_is_supposed_to_run_is_idle_and_says_nothing_of_now() -> None:
     assert 0 < found["cost"] < 1
     larger = shown(world, capacities={"gpu0": 15 * GIB})
     assert ([each["model"] for each in larger["leaving"]], larger["eta_s"]) == (["a", "b"], None)
+    assert shown(world, capacities={"gpu1": 20 * GIB})["device"] == "gpu1"
+    assert shown(world, capacities={"gpu2": 20 * GIB})["left"]["gpu2"] == 10 * GIB
+    assert shown(world, capacities={"gpu0": 4 * GIB})["answer"] == "never_fits"
     assert shown(world, running=["b"])["victims"] == []
     assert shown(world, running=["b"], capacities={"gpu0": 15 * GIB})["victims"] == ["b"]
 

@@ -14,7 +14,7 @@ from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.residency import Action
 from llmsnap.routing.yielding import PAUSE_S, Leaving, may_help, next_to_leave
-from tests.routing.test_memory import Facts, need
+from tests.routing.facts import Facts, need
 from tests.routing.world import World
 
 STOP, SLEEP = Action.STOP, Action.SLEEP
@@ -84,9 +84,9 @@ def test_models_in_use_stay() -> None:
 
 
 def world(*needs: Need, yields: bool = True) -> World:
-    found = World(" ".join(each.model_id for each in needs), a=ModelRules("a", can_sleep=True))
+    names = " ".join(each.model_id for each in needs)
+    found = World(names, residency=Memory([card(0)], needs), a=ModelRules("a", can_sleep=True))
     found.options = SchedulerOptions(yields=yields)
-    found.residency = Memory([card(0)], needs)
     found.configure()
     return found
 

@@ -121,6 +121,7 @@ class World:
         self,
         names: str,
         *groups: Group,
+        residency: Residency | None = None,
         policy: str = "fair",
         max_hold_s: float = 120.0,
         queue_timeout_s: float = 3600.0,
@@ -131,7 +132,7 @@ class World:
         self.now = 0.0
         self.options = SchedulerOptions(policy, max_hold_s, queue_timeout_s, concurrency_limit)
         self.rules = {n: rules.get(n, ModelRules(n)) for n in names.split()}
-        self.residency: Residency = Groups(groups or [group("all", names)])
+        self.residency = residency or Groups(groups or [group("all", names)])
         self.models = {name: Model(name) for name in self.rules}
         for name in slow.split():
             self.models[name].load_s = 600.0
@@ -309,6 +310,16 @@ class World:
         heapq.heappush(self._agenda, (self.now + seconds, next(self._numbers), act))
 
     # --- facts for tests -------------------------------------------------------------------
+
+    def preview(
+        self,
+        model_id: str,
+        running: Collection[str] | None = None,
+        capacities: Mapping[str, int] | None = None,
+    ) -> dict[str, Any]:
+        found = self.scheduler.preview(model_id, self.now, running, capacities)
+        assert found is not None
+        return found
 
     def view(self, model_id: str) -> ModelView:
         return next(v for v in self.scheduler.snapshot(self.now) if v.model_id == model_id)
