@@ -210,7 +210,7 @@ def test_swaps_fit_if_memory_is_enough_at_all_times() -> None:
     first = memory.plan("u", "ab", {"t": stopped, "u": stopped, "a": Facts(), "b": Facts()})
     assert isinstance(first, Plan)
     assert first.victims == ("a",)
-    second = planned(memory, "bu", a=Facts(leaves=("u", STOP)))
+    second = planned(memory, "ub", a=Facts(leaves=("u", STOP)))
     assert second.victims == ()
     assert not memory.compatible(PlannedSwap("u", first), PlannedSwap("t", second))
     assert memory.compatible(PlannedSwap("u", Plan(room=first.room)), PlannedSwap("t", second))
