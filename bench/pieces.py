@@ -30,8 +30,8 @@ from llmsnap.proxy import (
     UpstreamRequest,
     UpstreamTimeouts,
 )
-from llmsnap.proxy.client import UpstreamConnection, key_of
 from llmsnap.proxy.jsonbody import parse_json
+from llmsnap.proxy.pool import UpstreamConnection, key_of
 from llmsnap.server import ConnectionHandler, HttpServer, open_listener
 from llmsnap.telemetry import ResponseObserver
 from llmsnap.telemetry.captures import MIB

@@ -70,7 +70,7 @@ LIBRARIES = {
     "jinja2": ["web"],
     "requests": ["models.control", "launchers.cluster.rest", "commands.client"],
     "urllib3": ["launchers.cluster.rest", "_monkey"],
-    "httptools": ["proxy.client", "server.http1"],
+    "httptools": ["proxy.parser", "server.http1"],
     "msgspec": ["telemetry", "proxy", "server.http1", "web", "http"],
     "inotify_simple": ["reload"],
     "yaml": ["config"],

@@ -1,12 +1,12 @@
 """HTTP as pure functions of text: routes, keys, hosts, origins, headers, errors and event streams.
 
-Read ``routes`` first: the table of everything that is served. ``auth`` finds the API key of a
-request and its rights, ``hosts`` checks the Host header and finds the client's address, ``cors``
-decides what pages of other origins may do. ``headers`` filters the headers passed on, ``errors``
-renders errors as responses and events, ``sse`` frames and parses event streams, ``unstreamed``
-converts a complete response into events. ``jsontext`` edits JSON without reparsing it, ``formdata``
-finds the parts of uploads, ``paths`` normalizes paths and ``secrets`` redacts text. Other packages
-import from here only.
+Read ``routes`` first: the table of everything that is served, in which ``lookup`` finds rows.
+``auth`` finds the API key of a request and its rights, ``hosts`` checks the Host header and finds
+the client's address, ``cors`` decides what pages of other origins may do. ``headers`` filters the
+headers passed on, ``errors`` renders errors as responses and events, ``sse`` frames and parses
+event streams, ``unstreamed`` converts a complete response into events. ``jsontext`` edits JSON
+without reparsing it, ``formdata`` finds the parts of uploads, ``paths`` normalizes paths and
+``secrets`` redacts text. Other packages import from here only.
 """
 
 from llmsnap.http.auth import (
@@ -82,26 +82,10 @@ from llmsnap.http.jsontext import (
     splice_json,
     split_path,
 )
-from llmsnap.http.paths import (
-    leaves_root,
-    normalized_path,
-    relative_reference,
-)
-from llmsnap.http.routes import (
-    COMFYUI,
-    COMFYUI_MODEL,
-    JSON,
+from llmsnap.http.lookup import (
     RESOURCES,
-    ROUTES,
-    SAFE_METHODS,
-    UPSTREAM,
-    Dialect,
-    HttpRoute,
-    ModelPlace,
-    Parameter,
     Purpose,
     Resource,
-    Stream,
     below_upstream,
     default_capture,
     dialect_of,
@@ -114,6 +98,24 @@ from llmsnap.http.routes import (
     route_at,
     stream_of,
     tells_of_all,
+)
+from llmsnap.http.paths import (
+    leaves_root,
+    normalized_path,
+    relative_reference,
+)
+from llmsnap.http.routes import (
+    COMFYUI,
+    COMFYUI_MODEL,
+    JSON,
+    ROUTES,
+    SAFE_METHODS,
+    UPSTREAM,
+    Dialect,
+    HttpRoute,
+    ModelPlace,
+    Parameter,
+    Stream,
 )
 from llmsnap.http.secrets import (
     REDACTED,

@@ -11,16 +11,14 @@ from urllib.parse import urlsplit
 
 from llmsnap.http.headers import Headers
 from llmsnap.http.hosts import is_private_host
-from llmsnap.http.routes import (
-    COMFYUI_ROOT,
-    SAFE_METHODS,
-    UPSTREAM,
+from llmsnap.http.lookup import (
     Purpose,
     below_upstream,
     is_below_upstream,
     purpose_of,
     shares_with_any_origin,
 )
+from llmsnap.http.routes import COMFYUI_ROOT, SAFE_METHODS, UPSTREAM
 
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")  # RFC 9110 section 5.6.2
 METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"

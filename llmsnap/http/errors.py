@@ -16,7 +16,8 @@ from llmsnap.errors import (
     UpstreamRefused,
 )
 from llmsnap.http.headers import Headers, prefers_text
-from llmsnap.http.routes import Dialect, dialect_of
+from llmsnap.http.lookup import dialect_of
+from llmsnap.http.routes import Dialect
 from llmsnap.http.sse import ends_frame, sse_event
 
 NO_RETRY_CODES = frozenset({ProcessError.code, ModelDoesNotFit.code})

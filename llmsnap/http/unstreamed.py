@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
-from llmsnap.http.routes import Stream, stream_of
+from llmsnap.http.lookup import stream_of
+from llmsnap.http.routes import Stream
 from llmsnap.http.sse import sse_event
 
 Json = dict[str, Any]

@@ -7,7 +7,8 @@ Read it in the order in which a request is processed; each line is a call:
    model's name in JSON (``jsonbody``), a form (``multipart``) or the query.
 3. ``Names.resolve`` and ``Ticket`` (``routing``): which model, and when.
 4. ``Payload.adapt`` (``payload``): filters and the upstream's name for the model.
-5. ``Exchange.send`` (``client``): a connection of the pool, the request, the head of the response.
+5. ``Exchange.send`` (``client``): a connection of the ``pool``, the request, the head of the
+   response, which ``parser`` parses.
    While the model loads or is silent, ``LoadingStream`` (``loading``) keeps a stream alive.
 6. ``ProxyStream`` (``stream``): each chunk of the response; for a WebSocket ``Tunnel``
    (``tunnel``). A WebSocket whose first message names the model is accepted before step 2
@@ -18,13 +19,14 @@ Read it in the order in which a request is processed; each line is a call:
 ``ClientMonitor`` (``disconnect``) interrupts the context when the client disconnects.
 """
 
-from llmsnap.proxy.client import ConnectionPool, Exchange, UpstreamRequest, UpstreamTimeouts
+from llmsnap.proxy.client import Exchange, UpstreamRequest, UpstreamTimeouts
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.disconnect import ClientMonitor, ClientWatch, OnDisconnect, is_closed, new_watch
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.loading import LoadingStream
 from llmsnap.proxy.payload import read_body
+from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.request import (
     BodyBudget,
     BodyShare,

@@ -37,7 +37,7 @@ from llmsnap.http import (
 )
 from llmsnap.models import Address
 from llmsnap.proxy import stream, tunnel, websocket
-from llmsnap.proxy.client import ConnectionPool, Exchange, UpstreamTimeouts, nothing
+from llmsnap.proxy.client import Exchange, UpstreamTimeouts, nothing
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.jsonbody import is_true_word
 from llmsnap.proxy.loading import (
@@ -54,6 +54,7 @@ from llmsnap.proxy.payload import (
     parse_request,
     parse_upstream,
 )
+from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.request import RequestConfig, Response, UpstreamSettings
 from llmsnap.routing import (
     Lease,

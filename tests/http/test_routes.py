@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from llmsnap.http import routes
-from llmsnap.http.routes import RESOURCES, ROUTES, Access, Dialect, HttpRoute, Stream
+from llmsnap.http.lookup import RESOURCES
+from llmsnap.http.routes import ROUTES, Access, Dialect, HttpRoute, Stream
 from llmsnap.simulator.app import ROUTES as SIMULATED
 from llmsnap.web.app import create_app
 from llmsnap.web.openapi import WHY, document

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from gevent import socket
 
-from llmsnap.proxy.client import ConnectionPool
+from llmsnap.proxy.pool import ConnectionPool
 
 
 @pytest.fixture

@@ -14,16 +14,9 @@ from gevent.event import Event
 
 from llmsnap.errors import ClientGone, Unreachable, UpstreamBroke, UpstreamTimeout
 from llmsnap.models import parse_address
-from llmsnap.proxy import client as module
-from llmsnap.proxy.client import (
-    ConnectionPool,
-    Exchange,
-    UpstreamConnection,
-    UpstreamRequest,
-    UpstreamTimeouts,
-    connect,
-    key_of,
-)
+from llmsnap.proxy import pool as module
+from llmsnap.proxy.client import Exchange, UpstreamRequest, UpstreamTimeouts
+from llmsnap.proxy.pool import ConnectionPool, UpstreamConnection, connect, key_of
 from tests.fakes.wire import Link, WireServer
 from tests.server.test_tls import make as make_certificate
 
@@ -343,7 +336,7 @@ def certificate(tmp_path_factory) -> Path:
 @pytest.fixture
 def secure(certificate, monkeypatch):
     trusting = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
-    monkeypatch.setattr("llmsnap.proxy.client._tls", lambda: trusting)
+    monkeypatch.setattr("llmsnap.proxy.pool._tls", lambda: trusting)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     server = WireServer(context)

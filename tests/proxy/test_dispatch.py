@@ -12,14 +12,15 @@ from gevent.event import Event
 
 from llmsnap import errors
 from llmsnap.http.headers import PAGE_SANDBOX
-from llmsnap.http.routes import RESOURCES, ROUTES, ModelPlace
+from llmsnap.http.lookup import RESOURCES
+from llmsnap.http.routes import ROUTES, ModelPlace
 from llmsnap.models import parse_address
 from llmsnap.proxy import client, dispatch, stream
-from llmsnap.proxy.client import ConnectionPool
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.disconnect import ClientMonitor
 from llmsnap.proxy.dispatch import Dispatcher
 from llmsnap.proxy.payload import RESEND_BYTES
+from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.proxy.request import BodyBudget, BodyShare
 from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream

@@ -8,7 +8,7 @@ import weakref
 import httptools
 import pytest
 
-from llmsnap.proxy.client import MAX_HEAD_BYTES, ResponseParser
+from llmsnap.proxy.parser import MAX_HEAD_BYTES, ResponseParser
 
 OK, LF = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n"

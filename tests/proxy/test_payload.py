@@ -11,7 +11,8 @@ import pytest
 from llmsnap import errors
 from llmsnap.http.auth import ClientKey
 from llmsnap.http.headers import RequestRule
-from llmsnap.http.routes import INFERENCE_PATHS, RESOURCES, ROUTES, ModelPlace
+from llmsnap.http.lookup import INFERENCE_PATHS, RESOURCES
+from llmsnap.http.routes import ROUTES, ModelPlace
 from llmsnap.proxy.client import UpstreamTimeouts
 from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.payload import (

@@ -10,9 +10,9 @@ import pytest
 from llmsnap import errors
 from llmsnap.http.auth import Keyring
 from llmsnap.models import parse_address
-from llmsnap.proxy.client import ConnectionPool
 from llmsnap.proxy.context import RequestContext
 from llmsnap.proxy.dispatch import Dispatcher
+from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.routing import Standing
 from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
