@@ -58,7 +58,7 @@ dev: python
 	@$(ENVIRONMENT) dev
 
 test:  ## everything a change has to pass: lint types unit e2e
-	@echo "lint, types, unit and end-to-end tests: 5 minutes on 2 cores, and 1 more to install them"
+	@echo "lint, types, unit and end-to-end tests: about 6 and a half minutes on 2 cores, and 1 more to install them"
 	@$(MAKE) --no-print-directory lint types unit e2e
 	$(call say,all checks passed)
 

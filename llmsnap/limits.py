@@ -174,15 +174,20 @@ def child_setup(mark: int = 0) -> Callable[[], None]:
     """Return the function that a forked child runs before exec.
 
     It restores the limits of open files (programs that loop over all descriptors, or use
-    select(2), suffer from a huge one) and of core files. On Linux it also sets *mark* (see
-    upstream.guardian), asks for SIGTERM when the parent dies, and then checks that the parent is
-    still there: it may have died in between (prctl(2), NOTES).
+    select(2), suffer from a huge one) and of core files, and the default action of signals that
+    this process ignores: a shell starts background jobs with SIGINT ignored, and exec keeps that.
+    On Linux it also sets *mark* (see launchers.local.guardian), asks for SIGTERM when the parent
+    dies, and then checks that the parent is still there: it may have died in between (prctl(2),
+    NOTES).
     """
     parent = os.getpid()
+    ignored = [each for each in signal.valid_signals() if signal.getsignal(each) is signal.SIG_IGN]
     prctl = _libc().prctl if sys.platform == "linux" else None
     limits = {resource.RLIMIT_NOFILE: _original_nofile, resource.RLIMIT_CORE: _original_core}
 
     def run() -> None:
+        for number in ignored:
+            signal.signal(number, signal.SIG_DFL)
         for kind, values in limits.items():
             if values is not None:
                 resource.setrlimit(kind, values)

@@ -47,6 +47,7 @@ from llmsnap.routing import (
     Figures,
     Memory,
     ModelView,
+    NoRoomAsleep,
     Occupancy,
     Outcome,
     PreloadEnded,
@@ -145,7 +146,7 @@ class Service:
         self.began_at, self.listen_host = int(time.time()), listen_host
         self.runtime = Runtime(config, listen_host, config.startup_profile)
         self._swaps: dict[str, int] = {}  # model -> the swap that moves it now
-        self._yielding: dict[str, str] = {}  # model that leaves for other programs -> why
+        self._leaving: dict[str, str] = {}  # model that leaves for no request -> why
         self._last_swap = ("", 0)  # of those that ended: its target, its number
         self._under_way: dict[int, _SwapUnderWay] = {}
         self.bus, self.deferred = EventBus(), DeferredQueue()
@@ -642,7 +643,7 @@ class Service:
         if new is State.STOPPED:
             self.checks.forget(model_id)
         swap_id = self._swaps.get(model_id)
-        reason = self._yielding.pop(model_id, "")
+        reason = self._leaving.pop(model_id, "")
         self.bus.publish(
             ProcessStateChanged(model_id, str(old), str(new), swap_id=swap_id, reason=reason)
         )
@@ -786,8 +787,14 @@ class Service:
     def on_yielded(self, yielded: Yielded) -> None:
         """See routing.driver.Observer."""
         reason = f"other programs took the memory of {yielded.device}"
-        self._yielding[yielded.model_id] = reason
+        self._leaving[yielded.model_id] = reason
         log.info("<%s> leaves: %s: %s", yielded.model_id, reason, yielded.holders or "unknown")
+
+    def on_no_room_asleep(self, refused: NoRoomAsleep) -> None:
+        """See routing.driver.Observer."""
+        reason = f"{refused.device} has no room for what it keeps asleep"
+        self._leaving[refused.model_id] = reason
+        log.info("<%s> is stopped after sleepAfter: %s", refused.model_id, reason)
 
     def on_retired(self, model_id: str) -> None:
         """See routing.driver.Observer."""

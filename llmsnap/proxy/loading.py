@@ -89,7 +89,7 @@ LOADING_MESSAGES = (
     "Peeling another layer...",
     "Copying carefully, then checking the copy...",
     "Switching on one billion very small lamps...",
-    "ModelWait for the slowest byte, as one should...",
+    "Waiting for the slowest byte, as one should...",
     "Hanging the activations out to dry...",
     "Setting the table for the first batch...",
     "Checking under the page table...",
@@ -101,6 +101,20 @@ LOADING_MESSAGES = (
 
 
 LACKS_MEMORY = "waiting until there is memory for the model"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitState:
+    """How long a request has waited, its *position* in the queue, and how its model fares.
+
+    *lacks_memory*: the model waits for memory that is not free. *loaded*: how much of it is
+    loaded, "" while that is unknown.
+    """
+
+    waited_s: float
+    position: int | None = None
+    lacks_memory: bool = False
+    loaded: str = ""
 
 
 class LoadingStateFrames:
@@ -124,30 +138,23 @@ class LoadingStateFrames:
         title = f"llmsnap loading model: {self._model_id}\n"
         return self._frame(RULE, role="assistant") + self._frame(title)
 
-    def tick(
-        self,
-        waited_s: float,
-        position: int | None,
-        *,
-        lacks_memory: bool = False,
-        loaded: str = "",
-    ) -> bytes:
+    def tick(self, now: WaitState) -> bytes:
         """Return a dot, a loading message that is due, or what has changed of the wait."""
-        lacked, self._lacks_memory = self._lacks_memory, lacks_memory
-        if lacks_memory and not lacked:
+        lacked, self._lacks_memory = self._lacks_memory, now.lacks_memory
+        if now.lacks_memory and not lacked:
             return self._frame(f"\n{LACKS_MEMORY}\n")
-        if position and position > 1 and position != self._position:
-            self._position = position
-            return self._frame(f"\nplace {position} in the queue\n")
-        if waited_s < self._due_s:
+        if now.position and now.position > 1 and now.position != self._position:
+            self._position = now.position
+            return self._frame(f"\nplace {now.position} in the queue\n")
+        if now.waited_s < self._due_s:
             return self._frame(".")
-        if loaded and loaded != self._loaded:
-            self._loaded = loaded
-            self._due_s = waited_s + LOADED_EVERY_S
-            return self._frame(f"\n{loaded}\n")
+        if now.loaded and now.loaded != self._loaded:
+            self._loaded = now.loaded
+            self._due_s = now.waited_s + LOADED_EVERY_S
+            return self._frame(f"\n{now.loaded}\n")
         message = self._messages[self._shown % len(self._messages)]
         self._shown += 1
-        self._due_s = waited_s + self._random.randint(*NEXT_MESSAGE_S)
+        self._due_s = now.waited_s + self._random.randint(*NEXT_MESSAGE_S)
         return self._frame(f"\n{message}\n")
 
     def end(self, waited_s: float, error: str) -> bytes:
@@ -188,19 +195,8 @@ class WaitFrames(Protocol):
     def first(self) -> bytes:
         """Return the frames that are sent at once."""
 
-    def tick(
-        self,
-        waited_s: float,
-        position: int | None,
-        *,
-        lacks_memory: bool = False,
-        loaded: str = "",
-    ) -> bytes:
-        """Return the frames after a wait of *waited_s*, at *position* in the queue.
-
-        *lacks_memory*: the model waits for memory that is not free. *loaded*: how much of it is
-        loaded, "" while that is unknown.
-        """
+    def tick(self, now: WaitState) -> bytes:
+        """Return the frames for a wait that has come this far."""
 
     def end(self, waited_s: float, error: str) -> bytes:
         """Return the frames at the end of the wait; *error* is why it failed, "" on success."""
@@ -220,19 +216,12 @@ class CommentFrames:
         """See WaitFrames."""
         return sse_comment("waiting for the model")
 
-    def tick(
-        self,
-        waited_s: float,
-        position: int | None,
-        *,
-        lacks_memory: bool = False,
-        loaded: str = "",
-    ) -> bytes:
+    def tick(self, now: WaitState) -> bytes:
         """See WaitFrames."""
-        place = f", place {position} in the queue" if position else ""
-        why = f", {LACKS_MEMORY}" if lacks_memory else ""
-        how_far = f", {loaded}" if loaded else ""
-        return sse_comment(f"waiting for {waited_s:.0f} s{place}{why}{how_far}")
+        place = f", place {now.position} in the queue" if now.position else ""
+        why = f", {LACKS_MEMORY}" if now.lacks_memory else ""
+        how_far = f", {now.loaded}" if now.loaded else ""
+        return sse_comment(f"waiting for {now.waited_s:.0f} s{place}{why}{how_far}")
 
     def end(self, waited_s: float, error: str) -> bytes:
         """See WaitFrames."""
@@ -339,7 +328,7 @@ class LoadingStream:
         comments = CommentFrames(0.0)
         yield comments.first()
         while not self._has_head():
-            yield comments.tick(self._waited_s, None)
+            yield comments.tick(WaitState(self._waited_s))
 
     def _load(self, waiting: ModelWait, ticket: Ticket) -> Generator[bytes, None, Lease]:
         """Yield frames until *ticket* is settled, and return its lease."""
@@ -347,11 +336,9 @@ class LoadingStream:
         if first := self._frames.first():
             yield first
         while not ticket.wait(self._frames.every_s):
-            lacks_memory = waiting.lacks_memory(ticket)
+            lacks_memory, loaded = waiting.lacks_memory(ticket), waiting.loaded(ticket)
             place = waiting.position(ticket)
-            yield self._frames.tick(
-                self._waited_s, place, lacks_memory=lacks_memory, loaded=waiting.loaded(ticket)
-            )
+            yield self._frames.tick(WaitState(self._waited_s, place, lacks_memory, loaded))
         lease = self._context.lease = ticket.take()  # at once: the client may leave now
         self._is_loading = False
         if ending := self._frames.end(self._waited_s, ""):

@@ -9,7 +9,7 @@ free. ``explain`` makes views, reasons and errors of the state, ``preview`` says
 do, ``sentences`` puts that and finished swaps into words, ``occupancy`` says what the devices of a
 memory budget hold, and ``together`` what fits on them.
 ``budget`` makes that budget of the configuration and what was found and measured, ``yielding`` says
-which idle models leave for memory that other programs take.
+which idle models leave for memory that other programs take, and where there is no room to sleep.
 ``driver`` gives out leases and runs swaps in greenlets, ``barrier`` holds their loads until memory
 is free, ``recording`` writes decisions down and replays them, ``names`` finds what serves the name
 in a request, ``selectors`` chooses where that name has several targets.
@@ -29,6 +29,7 @@ from llmsnap.routing.explain import ModelView
 from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import DECLARED, ESTIMATED, Memory, shown_size
 from llmsnap.routing.messages import (
+    NoRoomAsleep,
     Outcome,
     PreloadEnded,
     ResidencyChanged,
@@ -73,6 +74,7 @@ __all__ = [
     "ModelRoute",
     "ModelView",
     "Names",
+    "NoRoomAsleep",
     "Nodes",
     "Occupancy",
     "Outcome",

@@ -299,6 +299,9 @@ class Observer(Protocol):
     def on_yielded(self, yielded: msg.Yielded) -> None:
         """An idle model is about to leave for memory that other programs took."""
 
+    def on_no_room_asleep(self, refused: msg.NoRoomAsleep) -> None:
+        """An idle model is about to stop: there is no room for what it keeps asleep."""
+
     def on_retired(self, model_id: str) -> None:
         """Nothing is left of a model that is no longer configured."""
 
@@ -354,6 +357,7 @@ class Driver:
             msg.CommandDone: self._commands.answer,
             msg.PreloadEnded: observer.on_preload_ended,
             msg.Yielded: observer.on_yielded,
+            msg.NoRoomAsleep: observer.on_no_room_asleep,
             msg.Retired: self._retired,
             msg.SwapEnded: observer.on_swap_finished,
             msg.ShutdownDone: lambda _: self._done.set(),
@@ -618,13 +622,13 @@ class Driver:
             process.place(effect.device)
             process.ensure_ready()
         except LoadAborted:
-            report = msg.LoadCancelled(effect.work, effect.target, self._resting(effect.target))
+            at, steps = self._resting(effect.target), self._steps_of(swap)
+            report = msg.LoadCancelled(effect.work, effect.target, at, steps)
         except LlmsnapError as error:
             report = self._failed_load(swap, error)
         else:
             kind = LoadKind.WAKE if process.load_trigger is Trigger.WAKE else LoadKind.START
-            steps = _steps(process.load_steps)
-            took_s, found = process.load_s, process.machine
+            steps, took_s, found = self._steps_of(swap), process.load_s, process.machine
             report = msg.LoadDone(effect.work, effect.target, kind, took_s, steps, found)
         self._finish_swap(report)
         del self._swaps[effect.work]
@@ -659,8 +663,13 @@ class Driver:
         # Without the memory that it was promised, it says nothing of what the model needs.
         teaches = isinstance(error, OutOfMemory) and not swap.missing
         lacked = teaches and self._observer.on_out_of_memory(effect.target)
-        unplaced = isinstance(error, NoCapacity)
-        return msg.LoadFailed(effect.work, effect.target, error, state, lacked, unplaced)
+        unplaced, steps = isinstance(error, NoCapacity), self._steps_of(swap)
+        return msg.LoadFailed(effect.work, effect.target, error, state, lacked, unplaced, steps)
+
+    def _steps_of(self, swap: ActiveSwap) -> tuple[msg.Step, ...]:
+        """Return the parts of the load of *swap*, none if it has not begun."""
+        began = swap.loading_since is not None
+        return _steps(self._process_of(swap.effect.target).load_steps) if began else ()
 
     def _finish_swap(self, report: msg.LoadDone | msg.LoadFailed | msg.LoadCancelled) -> None:
         if not isinstance(report, msg.LoadDone):

@@ -370,6 +370,17 @@ class Yielded:
 
 
 @dataclass(frozen=True, slots=True)
+class NoRoomAsleep:
+    """*model_id*, idle for ``sleepAfter``, is stopped: *device* has no room for it asleep.
+
+    It is followed by ``StopModel``.
+    """
+
+    model_id: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retired:
     """Nothing is left of *model_id*, which is no longer configured: forget it."""
 
@@ -408,6 +419,7 @@ Effect = (
     | CommandDone
     | PreloadEnded
     | Yielded
+    | NoRoomAsleep
     | Retired
     | SwapEnded
     | ShutdownDone
@@ -506,7 +518,7 @@ class LoadFailed:
 
     *state* is STOPPED, ASLEEP as before, or STOPPING when its process cannot be stopped. *lacked*:
     memory ran out, and the residency in force accounts for that by now. *unplaced*: its launcher
-    found no free machine.
+    found no free machine. *steps* are parts of what the load took, such as a failed wake.
     """
 
     work: int
@@ -515,18 +527,21 @@ class LoadFailed:
     state: State = State.STOPPED
     lacked: bool = False
     unplaced: bool = False
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LoadCancelled:
     """The load was given up as asked, and its process is gone.
 
-    *state* is STOPPED, ASLEEP as before, or STOPPING when its process cannot be stopped.
+    *state* is STOPPED, ASLEEP as before, or STOPPING when its process cannot be stopped. *steps*
+    are parts of what it took until then.
     """
 
     work: int
     model_id: str
     state: State = State.STOPPED
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from llmsnap.routing.messages import (
     LoadFailed,
     LoadHeld,
     ModelRules,
+    NoRoomAsleep,
     Outcome,
     Preload,
     PreloadEnded,
@@ -58,13 +59,13 @@ from llmsnap.routing.messages import (
     WakeMeAt,
 )
 from llmsnap.routing.occupancy import Occupancy, occupancy
-from llmsnap.routing.pools import here_of
+from llmsnap.routing.pools import budget_in, here_of
 from llmsnap.routing.preview import preview
 from llmsnap.routing.residency import Residency
 from llmsnap.routing.selectors import Standing
 from llmsnap.routing.state import SchedulerState, TimerKind
 from llmsnap.routing.swaps import Reports, SwapPlanner
-from llmsnap.routing.yielding import Yields
+from llmsnap.routing.yielding import Yields, no_room_asleep
 
 # --- the queue ------------------------------------------------------------------------------------
 
@@ -300,7 +301,7 @@ class Stops:
             state.restart_idle(model)
         rest = model.next_rest
         if rest is not None and rest[0] <= state.now:
-            self.rest(model, rest[1])
+            self.rest(model, self._rest_with_room(model, rest[1]))
         else:
             state.arm_idle(model)
 
@@ -308,6 +309,17 @@ class Stops:
         """Stop an idle *model*, or let it sleep, because its clock ran out, or for its memory."""
         self._state.shut_until(model, to)
         self.advance(model)
+
+    def _rest_with_room(self, model: ModelState, to: State) -> State:
+        """Return what an idle *model* does: it stops where there is no room for it asleep."""
+        memory = budget_in(self._state.residency)
+        if to is not State.ASLEEP or memory is None:
+            return to
+        device = no_room_asleep(memory, self._state.models, model.model_id)
+        if not device:
+            return to
+        self._state.effects.append(NoRoomAsleep(model.model_id, device))
+        return State.STOPPED
 
     # --- going on --------------------------------------------------------------------------
 

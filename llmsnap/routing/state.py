@@ -30,7 +30,9 @@ from llmsnap.routing.messages import (
     Grant,
     Idled,
     LeaseReturned,
+    LoadCancelled,
     LoadDone,
+    LoadFailed,
     ModelRules,
     Outcome,
     PreloadEnded,
@@ -496,15 +498,18 @@ class SchedulerState:
         self.fill(target)
         self.end_swap(swap, SwapOutcome.DONE)
 
-    def give_up_swap(self, swap: Swap, outcome: SwapOutcome, at: State, error: str) -> None:
-        """End *swap*, whose target is not ready but where *at* says; victims left over serve on.
+    def give_up_swap(
+        self, swap: Swap, outcome: SwapOutcome, event: LoadFailed | LoadCancelled, error: str
+    ) -> None:
+        """End *swap*, whose target is not ready but where *event* says; victims left serve on.
 
         Before the load the target's state is its own.
         """
         victims = list(swap.victims.values())
         if swap.loading:
-            self.move(swap.target, at)
-            swap.target.stuck = at is State.STOPPING
+            swap.add_steps(event.steps)
+            self.move(swap.target, event.state)
+            swap.target.stuck = event.state is State.STOPPING
         self.end_swap(swap, outcome, error)
         for victim in victims:
             self.fill(victim)

@@ -308,7 +308,7 @@ class Reports:
         if swap is None:
             return []
         target = swap.target
-        moved = self._end(swap, SwapOutcome.FAILED, event.state, in_full(event.error))
+        moved = self._end(swap, SwapOutcome.FAILED, event, in_full(event.error))
         if swap.aborting:
             return moved
         if not self._tries_again(target, event):
@@ -329,7 +329,7 @@ class Reports:
         swap = self._current(event)
         if swap is None:
             return []
-        return self._end(swap, SwapOutcome.ABORTED, event.state, "")
+        return self._end(swap, SwapOutcome.ABORTED, event, "")
 
     def check_failed(self, event: CheckFailed) -> None:
         """Refuse at once what cannot start, before a model is evicted for it."""
@@ -368,10 +368,12 @@ class Reports:
             return None
         return swap
 
-    def _end(self, swap: Swap, outcome: SwapOutcome, at: State, error: str) -> list[ModelState]:
+    def _end(
+        self, swap: Swap, outcome: SwapOutcome, event: LoadFailed | LoadCancelled, error: str
+    ) -> list[ModelState]:
         """End *swap* without a ready target; return the target, and those that stay after all."""
         victims = list(swap.victims.values())
-        self._state.give_up_swap(swap, outcome, at, error)
+        self._state.give_up_swap(swap, outcome, event, error)
         return [swap.target, *victims]
 
     def _fail(self, model: ModelState, error: Exception) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from llmsnap.models import State
+from llmsnap.routing.cover import Bytes
 from llmsnap.routing.entries import ModelState
 from llmsnap.routing.memory import Memory, Need, reload_cost
 from llmsnap.routing.messages import Yielded
@@ -77,6 +78,27 @@ def next_to_leave(
     return None
 
 
+def no_room_asleep(memory: Memory, facts: Mapping[str, ModelFacts], model_id: str) -> str:
+    """Return the device that has no room for what a ready model keeps asleep; "" if all have."""
+    need = memory.need(model_id)
+    if need is None:
+        return ""
+    model = facts[model_id]
+    return _too_small(memory, need, model, _present(memory, need, model), _left(memory, facts))
+
+
+def _too_small(
+    memory: Memory, need: Need, model: ModelFacts, held: Bytes, left: Collection[int]
+) -> str:
+    """Return the device that lacks room for what *model* keeps asleep; "" if none does.
+
+    *held* is what it holds now, *left* what each device has free.
+    """
+    asleep = memory.holds(need.model_id, model.device, asleep=True)
+    sizes = zip(memory.devices, held, asleep, left, strict=True)
+    return next((each.name for each, now, after, free in sizes if after - now > max(0, free)), "")
+
+
 def _short(memory: Memory, facts: Mapping[str, ModelFacts]) -> list[int]:
     """Return the numbers of the devices that lack memory because of other programs."""
     left = _left(memory, facts)
@@ -95,7 +117,7 @@ def _left(memory: Memory, facts: Mapping[str, ModelFacts]) -> list[int]:
     return left
 
 
-def _present(memory: Memory, need: Need, model: ModelFacts) -> tuple[int, ...]:
+def _present(memory: Memory, need: Need, model: ModelFacts) -> Bytes:
     """Return what *model* holds now: as measured, where it was; else what it needs."""
     asleep = model.state in (State.ASLEEP, State.SLEEP_PENDING)
     if model.state in (State.STOPPED, State.STOPPING, State.SHUTDOWN):
@@ -117,9 +139,8 @@ def _way(
     if not held[number]:
         return None
     asleep = memory.holds(need.model_id, model.device, asleep=True)
-    sizes = zip(held, asleep, left, strict=True)
-    has_room = all(after <= now or after - now <= free for now, after, free in sizes)
     can_sleep = model.state is State.READY and model.leave_by is Action.SLEEP
+    has_room = not _too_small(memory, need, model, held, left)
     sleeps = can_sleep and has_room and asleep[number] < held[number]
     action = Action.SLEEP if sleeps else Action.STOP
     return _Way(need, action, reload_cost(need, model, action, latest))

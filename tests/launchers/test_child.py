@@ -87,6 +87,19 @@ def test_a_signal_is_named_in_the_status(start, output: Output) -> None:
     assert str(child.status) == "signal SIGSEGV"
 
 
+@pytest.mark.parametrize("name", ["INT", "QUIT", "HUP", "PIPE"])
+def test_a_signal_that_we_ignore_ends_a_server(start, name: str) -> None:
+    """A shell starts background jobs with SIGINT and SIGQUIT ignored, nohup with SIGHUP."""
+    number = getattr(signal, f"SIG{name}")
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        child = start(f"sh -c 'kill -{name} $$; exec sleep 60'")
+    finally:
+        signal.signal(number, before)
+    assert child.exited.wait(LIMIT_S)
+    assert str(child.status) == f"signal SIG{name}"
+
+
 def test_what_cannot_be_started_is_said_before_anything_runs(output: Output) -> None:
     launcher = LocalLauncher("test")
     missing = "was not found: no-such-program-x;"

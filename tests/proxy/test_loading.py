@@ -22,6 +22,7 @@ from llmsnap.proxy.loading import (
     LoadingStateFrames,
     LoadingStream,
     ModelWait,
+    WaitState,
 )
 from llmsnap.proxy.stream import error_event
 from tests.fakes.calls import FakeQueue
@@ -38,8 +39,8 @@ class Shown:
     def first(self) -> bytes:
         return b"first "
 
-    def tick(self, waited_s: float, position: int | None, **_: object) -> bytes:
-        return b"place %d " % position
+    def tick(self, now: WaitState) -> bytes:
+        return b"place %d " % now.position
 
     def end(self, waited_s: float, error) -> bytes:
         return b"failed " if error else b"done "
@@ -293,13 +294,14 @@ def test_an_interrupted_wait_says_nothing_to_nobody() -> None:
 
 def test_comments_are_what_clients_skip() -> None:
     comments = CommentFrames(0.01)
-    for said in (comments.first(), comments.tick(10.2, None), comments.tick(20.0, 3)):
+    third = WaitState(20.0, 3)
+    for said in (comments.first(), comments.tick(WaitState(10.2)), comments.tick(third)):
         assert said.startswith(b": ")
         assert said.endswith(b"\n")
         assert said.count(b"\n") == 1, "a blank line would be an event to some clients"
-    assert b"place 3" in comments.tick(20.0, 3)
-    assert b"memory" in comments.tick(20.0, 3, lacks_memory=True)
-    assert b"7 % loaded" in comments.tick(20.0, 3, loaded="7 % loaded")
+    assert b"place 3" in comments.tick(third)
+    assert b"memory" in comments.tick(WaitState(20.0, 3, lacks_memory=True))
+    assert b"7 % loaded" in comments.tick(WaitState(20.0, 3, loaded="7 % loaded"))
     assert comments.end(1.0, None) == comments.end(1.0, ChildExited("x")) == b""
 
 
@@ -330,7 +332,7 @@ def text(frames: bytes) -> str:
 
 
 def test_dots_until_a_message_is_due_and_dots_again(state) -> None:
-    shown = [text(state.tick(float(second), None)) for second in range(1, 40)]
+    shown = [text(state.tick(WaitState(float(second)))) for second in range(1, 40)]
     messages = [one.strip() for one in shown if one != "."]
     assert 4 <= len(messages) <= 8
     assert set(messages) <= set(LOADING_MESSAGES)
@@ -339,22 +341,23 @@ def test_dots_until_a_message_is_due_and_dots_again(state) -> None:
 
 
 def test_the_place_in_the_queue_is_shown_when_it_changes(state) -> None:
-    assert text(state.tick(1.0, 3)) == "\nplace 3 in the queue\n"
-    assert text(state.tick(1.0, 3)) == "."
-    assert text(state.tick(1.0, 2)) == "\nplace 2 in the queue\n"
-    assert text(state.tick(1.0, 1)) == ".", "the first has no position to show"
+    assert text(state.tick(WaitState(1.0, 3))) == "\nplace 3 in the queue\n"
+    assert text(state.tick(WaitState(1.0, 3))) == "."
+    assert text(state.tick(WaitState(1.0, 2))) == "\nplace 2 in the queue\n"
+    assert text(state.tick(WaitState(1.0, 1))) == ".", "the first has no position to show"
 
 
 def test_a_wait_for_memory_is_said_once(state) -> None:
     said = "\nwaiting until there is memory for the model\n"
     lacks = [True, True, False, True]
-    shown = [text(state.tick(1.0, None, lacks_memory=each)) for each in lacks]
+    shown = [text(state.tick(WaitState(1.0, lacks_memory=each))) for each in lacks]
     assert shown == [said, ".", ".", said]
 
 
 def test_how_much_is_loaded_takes_the_place_of_messages_where_it_is_known(state) -> None:
-    assert text(state.tick(6.0, None)).strip() in LOADING_MESSAGES
-    shown = [text(state.tick(20.0 + n, None, loaded=f"{n // 2} % loaded")) for n in range(9)]
+    assert text(state.tick(WaitState(6.0))).strip() in LOADING_MESSAGES
+    states = [WaitState(20.0 + n, loaded=f"{n // 2} % loaded") for n in range(9)]
+    shown = [text(state.tick(each)) for each in states]
     assert "".join(shown) == "\n0 % loaded\n..\n1 % loaded\n..\n3 % loaded\n.."
 
 

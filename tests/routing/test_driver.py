@@ -234,6 +234,28 @@ def test_another_model_swaps_it_out_when_it_is_idle(bench: Bench) -> None:
     assert phases == ["save", "evict", "failed_wake", "failed_check", "load", "restore"]
 
 
+@pytest.mark.parametrize(
+    ("how", "has_parts"), [("fail_check", False), ("fail_load", True), ("unload", True)]
+)
+def test_a_load_without_success_has_its_parts_too_unless_it_never_began(
+    bench: Bench, how: str, has_parts: bool
+) -> None:
+    process = bench.processes["b"]
+    process.load_steps = (("failed_wake", 1e-9),)
+    if how == "unload":
+        process.may_load.clear()
+    else:
+        setattr(process, how, ChildExited("b: ended"))
+    ticket = bench.driver.request("b")
+    if how == "unload":
+        assert process.loading.wait(3)
+        bench.driver.unload("b")
+    assert ticket.wait(3)
+    assert ticket.has_failed
+    phases = [name for name, _ in bench.swaps[0].record.phases]
+    assert ("failed_wake" in phases) is has_parts
+
+
 def test_a_model_that_can_sleep_sleeps_and_is_woken(bench: Bench) -> None:
     bench.acquire("s").close()
     bench.acquire("a").close()

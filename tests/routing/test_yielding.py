@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from llmsnap.models import State
 from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
-from llmsnap.routing.residency import Action
+from llmsnap.routing.residency import Action, Groups
 from llmsnap.routing.yielding import PAUSE_S, Leaving, may_help, next_to_leave
 from tests.routing.facts import Facts, need
-from tests.routing.world import World
+from tests.routing.world import World, group
 
 STOP, SLEEP = Action.STOP, Action.SLEEP
 GAME = "game (7) 6144 MiB"
@@ -76,6 +76,26 @@ def test_a_model_is_stopped_where_ram_has_no_room_for_what_it_keeps_asleep(
     memory = Memory([card(3), ram], [moves, beside])
     found = next_to_leave(memory, {"a": SLEEPER, "b": Facts()}, ["a"])
     assert found == Leaving("a", action, "gpu0", GAME)
+
+
+@pytest.mark.parametrize(
+    ("in_ram", "to"), [(2, "asleep"), (3, "stopped"), (None, "asleep")], ids=str
+)
+def test_an_idle_model_is_stopped_instead_where_ram_has_no_room_for_it_asleep(
+    in_ram: int | None, to: str
+) -> None:
+    found = World("a b", a=ModelRules("a", can_sleep=True, sleep_after_s=10.0))
+    if in_ram is not None:
+        moves = Need("a", (Share("gpu0", 12 * GIB),), asleep=(Share("ram", 6 * GIB),))
+        beside = Need("b", (Share("ram", in_ram * GIB),))
+        found.residency = Memory([card(0), Device("ram", 9 * GIB, GIB)], [moves, beside])
+    else:
+        found.residency = Groups([group("all", "a b", swap=False)])
+    found.configure()
+    found.serve("b", "a")
+    found.run(9.0)
+    assert found.state("a") == to
+    assert found.roomless == ([("a", "ram")] if to == "stopped" else [])
 
 
 def test_models_in_use_stay() -> None:

@@ -149,6 +149,7 @@ class World:
         self.cuts: list[msg.CutRequests] = []
         self.retired: list[str] = []
         self.yielded: list[tuple[float, str]] = []
+        self.roomless: list[tuple[str, str]] = []
         self.effects: list[msg.Effect] = []
         self.shutdown_done = False
         self.wake_at: float | None = None
@@ -399,18 +400,20 @@ class World:
                 self._check(effect)
             case msg.CheckStart():
                 self.checks.append(effect)
-            case msg.Yielded() | msg.Retired():
+            case msg.Yielded() | msg.NoRoomAsleep() | msg.Retired():
                 self._note_leaving(effect)
             case msg.ShutdownDone():
                 assert all(m.state is State.STOPPED or m.stop_fails for m in self.models.values())
                 self.shutdown_done = True
 
-    def _note_leaving(self, effect: msg.Yielded | msg.Retired) -> None:
+    def _note_leaving(self, effect: msg.Yielded | msg.NoRoomAsleep | msg.Retired) -> None:
         name = effect.model_id
         assert not self.in_flight(name)
         if isinstance(effect, msg.Yielded):
             assert not self.waiting(name)
             self.yielded.append((self.now, name))
+        elif isinstance(effect, msg.NoRoomAsleep):
+            self.roomless.append((name, effect.device))
         else:
             assert self.models[name].state is State.STOPPED
             self.retired.append(name)
@@ -612,7 +615,9 @@ class World:
             model.takes_room = False
             if lacked:
                 self._lack(model.model_id)
-            self._end(swap, msg.LoadFailed(work, model.model_id, BOOM, lacked=lacked))
+            steps = model.load_steps
+            failed = msg.LoadFailed(work, model.model_id, BOOM, lacked=lacked, steps=steps)
+            self._end(swap, failed)
             return
         self._ready(swap, LoadKind.WAKE if wakes else LoadKind.START, took_s)
 
