@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from llmsnap.http import routes
+from llmsnap.http import lookup
 from llmsnap.http.lookup import RESOURCES
-from llmsnap.http.routes import ROUTES, Access, Dialect, HttpRoute, Stream
+from llmsnap.http.routes import GROUPS, ROUTES, Access, Dialect, HttpRoute, Stream
 from llmsnap.simulator.app import ROUTES as SIMULATED
 from llmsnap.web.app import create_app
 from llmsnap.web.openapi import WHY, document
@@ -69,7 +69,7 @@ def test_flask_has_a_view_for_each_row_that_nothing_in_front_of_it_serves() -> N
         for rule in rules
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
-    in_front = {"/upstream/{model}/{path}", "/comfyui/{path}"} | routes.OPEN_PATHS
+    in_front = {"/upstream/{model}/{path}", "/comfyui/{path}"} | lookup.OPEN_PATHS
     views = {
         (method, shape(row.path))
         for row in ROUTES
@@ -99,7 +99,7 @@ def test_the_simulator_answers_each_route_of_inference_and_marks_no_other_as_one
 def test_the_tables_of_the_page_are_those_that_are_generated() -> None:
     assert generated(PAGE) == PAGE, "run make docs"
     parts = re.findall(r"<!-- routes: (\w+) -->", PAGE)
-    assert parts == list(routes.GROUPS)
+    assert parts == list(GROUPS)
 
 
 def test_the_page_explains_every_status_a_route_may_answer() -> None:
@@ -144,9 +144,9 @@ OTHERS = """
 
 def test_which_paths_a_model_answers_and_which_are_open_to_all() -> None:
     paths = f"{ANSWERED} {OPEN} {OTHERS}".split()
-    assert [path for path in paths if routes.is_inference(path)] == ANSWERED.split()
-    assert [path for path in paths if routes.is_open(path)] == OPEN.split()
-    assert not any(routes.needs_admin("GET", path) for path in OPEN.split())
+    assert [path for path in paths if lookup.is_inference(path)] == ANSWERED.split()
+    assert [path for path in paths if lookup.is_open(path)] == OPEN.split()
+    assert not any(lookup.needs_admin("GET", path) for path in OPEN.split())
 
 
 ADMINS = """
@@ -169,7 +169,7 @@ ANYONES = """
 def test_what_needs_an_admins_key() -> None:
     for asked, admin in ((ADMINS, True), (ANYONES, False)):
         for one in asked.split(","):
-            assert routes.needs_admin(*one.split()) is admin, one
+            assert lookup.needs_admin(*one.split()) is admin, one
 
 
 @pytest.mark.parametrize(
@@ -189,4 +189,4 @@ def test_what_needs_an_admins_key() -> None:
     ],
 )
 def test_the_events_and_the_dialect_of_a_path(path, stream, dialect) -> None:
-    assert (routes.stream_of(path), routes.dialect_of(path)) == (stream, dialect)
+    assert (lookup.stream_of(path), lookup.dialect_of(path)) == (stream, dialect)

@@ -251,7 +251,6 @@ def test_a_load_without_success_has_its_parts_too_unless_it_never_began(
         assert process.loading.wait(3)
         bench.driver.unload("b")
     assert ticket.wait(3)
-    assert ticket.has_failed
     phases = [name for name, _ in bench.swaps[0].record.phases]
     assert ("failed_wake" in phases) is has_parts
 

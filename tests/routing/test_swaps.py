@@ -55,6 +55,7 @@ def test_parts_of_leaving_and_loading_are_phases_of_a_record() -> None:
     world.finish(world.asked[max(world.serving["x"])])
     world.run(10.0)
     assert world.records[-1].phases[-3:] == (("save", 0.625), ("evict", 0.0), ("load", 1.0))
+    world.finish(world.asked[max(world.serving["a"])])
     x.load_steps, x.failures = (Step("failed_wake", 1.0), Step("failed_check", 0.25)), 1
     refused = world.request("x")
     world.run(10.0)
