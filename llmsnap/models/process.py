@@ -134,8 +134,9 @@ class Process:
         """Seconds that load took, without a failed wake before a start."""
         self.load_steps: tuple[tuple[str, float], ...] = ()
         self.leave_steps: tuple[tuple[str, float], ...] = ()
-        """Parts of that load after the server was healthy, or of a failed wake before it, and of
-        its last stop or sleep before the server was asked to, with their seconds."""
+        """Parts of that load after the server was healthy, of a failed wake before it, or until a
+        machine was found, and of its last stop or sleep before the server was asked to, with their
+        seconds."""
 
     def __repr__(self) -> str:
         return f"<Process {self.model_id} {self.state}>"
@@ -403,6 +404,7 @@ class Process:
     def _launch(self, transition: Transition) -> Handle:
         """Start the server. Blocks. Raises: StartFailed, LoadAborted."""
         self.is_placing = self.settings.runs_on.is_remote
+        began = time.monotonic()
         try:
             self._prompts = self._caches.run(self.settings) if self._caches else None
             feed, spec = self._output.feed, self.launch_spec()
@@ -411,6 +413,8 @@ class Process:
             self._machine.fire(Trigger.EXITED)
             raise (transition.explain_abort() if transition.aborted.is_set() else error) from error
         finally:
+            if self.is_placing:
+                self.load_steps += (("placing", time.monotonic() - began),)
             self.is_placing = False
         return handle
 

@@ -43,8 +43,8 @@ class Phase(Enum):
 
 
 PHASE_NAMES = {Phase.EVICT: "evict", Phase.BARRIER: "barrier", Phase.LOAD: "load"}
-BEFORE_LOAD = frozenset({"failed_wake", "failed_check"})
-"""Parts of a load that come before the start of a server, which follows a wake that failed."""
+BEFORE_LOAD = frozenset({"failed_wake", "failed_check", "placing"})
+"""Parts of a load before a server starts: a wake that failed, the wait for a machine to run it."""
 DRAINING = frozenset({Phase.DRAIN, Phase.REOPENED, Phase.LAST_DRAIN})
 LOADING = frozenset({Phase.BARRIER, Phase.LOAD})
 """All victims have left."""

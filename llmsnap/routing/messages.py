@@ -166,9 +166,9 @@ class SwapRecord:
     *reason* is who asked: ``request``, ``load`` (by hand) or ``preload``. *waits_s* are the waits
     of the requests granted when the target became ready, oldest first. *phases* are (name,
     seconds) in the order they happened: ``wait`` (from the first waiter to the decision),
-    ``drain``, ``save``, ``evict``, ``barrier``, ``failed_wake`` and ``failed_check`` (before a
-    start), ``load``, ``restore``, ``canary``. *reopened*: the drain took so long that the gates
-    opened once more. *began_s* and *ended_s* are on the
+    ``drain``, ``save``, ``evict``, ``barrier``, ``failed_wake``, ``failed_check`` and ``placing``
+    (before a start), ``load``, ``restore``, ``canary``. *reopened*: the drain took so long that the
+    gates opened once more. *began_s* and *ended_s* are on the
     scheduler's clock. *plan* is what was decided, and why, *due* by which rule it was decided when
     it was. *tickets* are the first requests that waited for it, oldest first.
     """

@@ -123,6 +123,7 @@ PHASES = {
     "barrier": "waited for memory",
     "failed_wake": "failed to wake",
     "failed_check": "got wrong answers",
+    "placing": "waited for a machine",
     "load": "loaded",
     "restore": "restored prompts",
     "canary": "checked answers",

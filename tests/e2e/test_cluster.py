@@ -210,6 +210,7 @@ def test_an_idle_model_leaves_a_cluster_that_is_full(run: Callable[..., Running]
         assert server.chat(target).status_code == 200, server.output
         (swap,) = server.get("/api/swaps").json()["swaps"][-1:]
         assert (swap["target"], swap["outcome"], len(swap["evicted"])) == (target, "done", 1)
+        assert "placing" in [phase["name"] for phase in swap["phases"]]
         assert server.running().keys() == {"a", "b", "c", "here"} - {*swap["evicted"]}
 
 

@@ -5,12 +5,13 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from llmsnap.config import Endpoint, HookCall, Hooks, ModelConfig
+from llmsnap.config import Endpoint, HookCall, Hooks, LauncherConfig, ModelConfig
 from llmsnap.errors import (
     ChildExited,
     Draining,
     HealthTimeout,
     LoadAborted,
+    NoCapacity,
     NotReady,
     OutOfMemory,
     SleepFailed,
@@ -192,6 +193,18 @@ def test_a_server_that_cannot_be_started_leaves_the_process_stopped(bench: Bench
     assert bench.told == [State.STARTING, State.STOPPED]
     with pytest.raises(NotReady):
         _ = bench.process.address
+
+
+def test_the_wait_for_a_machine_is_part_of_a_load_that_fails_as_well(bench: Bench) -> None:
+    bench.configure(runs_on=LauncherConfig("local", type="ray"))
+    bench.launcher.refuse = NoCapacity("m: no machine was free")
+    with pytest.raises(NoCapacity):
+        bench.process.ensure_ready()
+    bench.launcher.refuse = None
+    found = [bench.process.load_steps]
+    bench.load()
+    found.append(bench.process.load_steps)
+    assert [[name for name, _ in steps] for steps in found] == [["placing"], ["placing"]]
 
 
 def test_a_server_that_never_gets_healthy_is_stopped(bench: Bench) -> None:

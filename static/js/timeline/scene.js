@@ -7,6 +7,7 @@ export const BAR_HEIGHT = 18;
 const ROW_HEIGHT = 5;
 const ROWS = 4;
 const NEAR = 7;
+const BEGINS = new Set(["load", "failed_wake", "placing"]); // phases that begin a load
 const UNDIVIDED = 5; // narrower requests are drawn in one piece
 
 /** Steps of the axis in seconds, of which the labels name every one. */
@@ -98,7 +99,7 @@ function arrowsOf(view, lanes, swaps, shows, now) {
     const lane = lanes.get(swap.target);
     const ended = swap.ended_ms ?? now;
     if (lane === undefined || !shows(swap.started_ms, ended)) continue;
-    const begin = swap.phases?.findIndex(({ name }) => name === "load" || name === "failed_wake") ?? -1;
+    const begin = swap.phases?.findIndex(({ name }) => BEGINS.has(name)) ?? -1;
     const load = begin < 0 ? 0 : swap.phases.slice(begin).reduce((sum, phase) => sum + phase.ms, 0);
     const x = toX(view, ended - load);
     const y = laneTop(lane) + BAR_TOP + BAR_HEIGHT / 2;

@@ -50,6 +50,6 @@ export function swapSentence(swap) {
 
 /** Its phases in order: "waited 1.2 s, drained 3.1 s, loaded 8.2 s". */
 export function phaseSentence(swap) {
-  const words = { wait: "waited", drain: "drained", save: "saved prompts", evict: "evicted", barrier: "waited for memory", failed_wake: "failed to wake", failed_check: "got wrong answers", load: "loaded", restore: "restored prompts", canary: "checked answers" };
+  const words = { wait: "waited", drain: "drained", save: "saved prompts", evict: "evicted", barrier: "waited for memory", failed_wake: "failed to wake", failed_check: "got wrong answers", placing: "waited for a machine", load: "loaded", restore: "restored prompts", canary: "checked answers" };
   return (swap.phases ?? []).map(({ name, ms: took }) => `${words[name] ?? name} ${ms(took)}`).join(", ");
 }

@@ -46,7 +46,7 @@ function Answer({ answer, instead }) {
 // --- a swap in figures
 
 const PHASES = { wait: "queued", drain: "first-token", load: "load" };
-const WORDS = { wait: "waiting", drain: "draining", save: "saving prompts", evict: "evicting", barrier: "waiting for memory", failed_wake: "a wake that failed", failed_check: "wrong answers after it", load: "loading", restore: "restoring prompts", canary: "checking answers" };
+const WORDS = { wait: "waiting", drain: "draining", save: "saving prompts", evict: "evicting", barrier: "waiting for memory", failed_wake: "a wake that failed", failed_check: "wrong answers after it", placing: "waiting for a machine", load: "loading", restore: "restoring prompts", canary: "checking answers" };
 
 function Phases({ phases }) {
   const shown = phases.filter((phase) => phase.ms > 0);
