@@ -37,10 +37,8 @@ os.environ.setdefault("LLMSNAP_SLURM", "1")
 
 import demo
 
-from tests.launchers.real_ray import ray_cluster
-from tests.launchers.real_slurm import slurm_cluster
+from tests.launchers.clusters import cluster_of
 
-CLUSTERS: dict[str, Any] = {"ray": ray_cluster, "slurm": slurm_cluster}
 HERE = "local"
 Rows = dict[str, dict[str, list[float]]]
 """Figures by place and name."""
@@ -212,7 +210,7 @@ def main() -> None:
     options = parser.parse_args()
     engines = options.engines.split(",")
     with ExitStack() as stack:
-        port = start(stack, {name: CLUSTERS[name]() for name in engines})
+        port = start(stack, {name: cluster_of(name) for name in engines})
         places = [HERE, *engines]
         table(measure(port, places, options), places)
 

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
-import gevent
 import pytest
+from gevent.event import Event
 
 from llmsnap import nodes as nodes_module
 from llmsnap.config import loads
-from llmsnap.launchers import ClusterLauncher, NodeView
-from llmsnap.launchers.cluster import job as job_module
-from llmsnap.launchers.cluster import launcher as launcher_module
+from llmsnap.errors import NoCapacity
+from llmsnap.launchers import LaunchSpec, NodeView, Output, registry
+from llmsnap.models import State
 from llmsnap.nodes import SETTLED_S, NodeMeter, PlacedServer
-from llmsnap.routing import Lease
+from llmsnap.routing import Ticket
 from llmsnap.service import Service
-from llmsnap.statedir import StateDir
-from tests.fakes.ports import free_port
-from tests.launchers.fake_ray import TOKEN, FakeRay
+from tests.fakes.launcher import FakeHandle, FakeLauncher
+from tests.launchers import until
 
-LIMIT_S = 15
+LIMIT_S = 4
 
 
 class Meter:
@@ -47,18 +43,16 @@ class Meter:
         return self.meter.found["farm"][0].others
 
 
-def server(gpus: float, *, is_moving: bool = False) -> PlacedServer:
-    return PlacedServer("farm", "n1", gpus, is_moving)
+def server(gpus: float, **more: Any) -> PlacedServer:
+    return PlacedServer(
+        **{"launcher": "farm", "node": "n1", "gpus": gpus, "is_moving": False, **more}
+    )
 
 
 def test_what_neither_is_free_nor_ours_is_that_of_others() -> None:
     made = Meter()
     assert made.others(free=4) == 0
-    made.servers = [
-        server(2),
-        PlacedServer("farm", "n2", 1, False),
-        PlacedServer("x", "n1", 1, False),
-    ]
+    made.servers = [server(2), server(1, node="n2"), server(1, launcher="x")]
     assert made.others(free=1) == 1
     assert made.others(free=1) == 1
     assert made.changes == 2, "the first figures, and the second"
@@ -77,7 +71,7 @@ def test_jobs_of_an_earlier_run_are_not_of_others_before_they_could_be_adopted()
 
 def test_a_start_or_stop_of_ours_that_the_engine_does_not_know_yet_is_not_of_others() -> None:
     made = Meter()
-    made.meter._wakes["farm"] = gevent.event.Event()
+    made.meter._wakes["farm"] = Event()
     made.servers = [server(2)]
     assert made.others(free=1) == 1
     made.servers = []  # it has stopped a moment ago
@@ -97,114 +91,93 @@ def test_a_start_or_stop_of_ours_that_the_engine_does_not_know_yet_is_not_of_oth
 # --- swaps on a cluster --------------------------------------------------------------------------
 
 
-class Site:
-    """A service whose models, a and c, run on a pretended Ray with a node for one of them.
+class Cluster(FakeLauncher):
+    """A machine with two GPUs for each of *places* models, and its engine."""
 
-    A start that finds no machine takes *placement_s*.
-    """
-
-    def __init__(self, folder: Path, ray: FakeRay, placement_s: float) -> None:
-        self.ray = ray
-        models = "".join(
-            f"  {name}: {{cmd: '{sys.executable} -m http.server {free_port()}', launcher: farm,"
-            f" proxy: 'http://localhost:{free_port()}', checkEndpoint: none,"
-            " unloadTimeout: 1, resources: {gpus: 2}}\n"
-            for name in "ac"
-        )
-        farm = f"{{type: ray, address: '{ray.url}', token: {TOKEN}}}"
-        text = f"logToStdout: none\nlaunchers: {{farm: {farm}}}\nmodels:\n{models}"
-        self.service = Service(loads(text, environ={}), state=StateDir(folder))
-        self.service.open()
-        launcher = self.service.launchers["farm"]
-        assert isinstance(launcher, ClusterLauncher)
-        self.launcher = launcher
-        launcher.settings = replace(launcher.settings, placement_timeout_s=placement_s)
-
-    def ask(self, name: str) -> Lease:
-        ticket = self.service.driver.request(name)
-        assert ticket.wait(LIMIT_S), self.service.driver.scheduler.explain(name, time.monotonic())
-        return ticket.take()
-
-    def fill(self) -> None:
-        """Load a, and learn what the node has."""
-        self.ask("a").close()
-        self.until(lambda: self.service.nodes.found.get("farm"))
-
-    def until(self, fact: Callable[[], object]) -> None:
-        deadline = time.monotonic() + LIMIT_S
-        while not fact():
-            assert time.monotonic() < deadline, "it did not come true"
-            gevent.sleep(0.01)
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = 1
+        self.tells = True
+        """Whether the engine tells what machines there are."""
+        self.is_up = Event()
+        self.is_up.set()
+        self.refused = 0
 
     @property
-    def running(self) -> str:
-        """The models of which a job runs."""
-        jobs = self.ray.jobs.values()
-        return " ".join(
-            sorted(job.body["metadata"]["model"] for job in jobs if job.status == "RUNNING")
-        )
+    def running(self) -> list[str]:
+        return [each.spec.model_id for each in self.handles if not each.gone.is_set()]
 
+    def nodes(self) -> list[NodeView]:
+        free = 2 * (self.places - len(self.running))
+        return [NodeView("n1", 2 * self.places, free)] * (self.tells and self.is_up.is_set())
 
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_module, "CALM_S", 0.1)
-    monkeypatch.setattr(launcher_module, "SWEEP_S", 0.05)
-    monkeypatch.setattr(nodes_module, "HURRIED_S", 0.05)
+    def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> FakeHandle:
+        self.is_up.wait()
+        if len(self.running) == self.places:
+            self.refused += 1
+            raise NoCapacity("full", 0.1)
+        handle = super().start(spec, output, cancelled)
+        handle.node = "n1"
+        return handle
 
 
 @pytest.fixture
-def ray() -> Iterator[FakeRay]:
-    made = FakeRay()
-    del made.nodes[1]
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    made = Cluster()
+    monkeypatch.setattr(registry, "cluster_launcher", lambda *_: made)
+    monkeypatch.setattr(nodes_module, "HURRIED_S", 0.01)
+    monkeypatch.setattr("llmsnap.models.health.UNCHECKED_S", 0.001)
+    return made
+
+
+@pytest.fixture
+def service(cluster: Cluster) -> Iterator[Service]:
+    """One whose models, a, b and c, run on the cluster."""
+    models = "".join(
+        f"  {name}: {{cmd: serve, launcher: farm, proxy: 'http://localhost:1',"
+        " checkEndpoint: none, resources: {gpus: 2}}\n"
+        for name in "abc"
+    )
+    farm = "{type: ray, address: 'http://localhost:1', insecure: true}"
+    text = f"logToStdout: none\nlaunchers: {{farm: {farm}}}\nmodels:\n{models}"
+    made = Service(loads(text, environ={}))
+    made.open()
     yield made
-    made.close()
+    made.close(0.0)
 
 
-@pytest.fixture
-def make(tmp_path: Path, ray: FakeRay) -> Iterator[Callable[..., Site]]:
-    sites: list[Site] = []
-
-    def build(placement_s: float = 60.0) -> Site:
-        sites.append(Site(tmp_path, ray, placement_s))
-        return sites[-1]
-
-    yield build
-    for each in sites:
-        each.until(lambda site=each: not site.launcher._unwanted)
-        each.service.close(0.0)
+def served(ticket: Ticket) -> None:
+    assert ticket.wait(LIMIT_S), "it got no lease"
+    ticket.take().close()
 
 
-def test_a_model_swaps_on_a_full_cluster_without_a_start_that_fails(
-    make: Callable[..., Site],
+@pytest.mark.parametrize("tells", [True, False])
+def test_models_swap_on_a_full_cluster_after_a_start_that_failed_only_where_it_tells_nothing(
+    cluster: Cluster, service: Service, tells: bool
 ) -> None:
-    site = make()
-    site.fill()
-    posted = site.ray.calls.count("POST /api/jobs/")
-    site.ask("c").close()
-    assert site.running == "c"
-    assert site.ray.calls.count("POST /api/jobs/") == posted + 1
-
-
-def test_an_engine_that_tells_nothing_has_its_models_leave_after_a_start_that_failed(
-    make: Callable[..., Site],
-) -> None:
-    site = make(1.2)
-    site.ray.fail("GET", "/cluster_status", *[(500, "no")] * 1000)
-    site.ask("a").close()
-    site.ask("c").close()
-    assert site.running == "c"
+    cluster.tells = tells
+    served(service.driver.request("a"))
+    if tells:
+        until(lambda: service.nodes.found.get("farm"))
+    served(service.driver.request("c"))
+    assert (cluster.running, cluster.refused) == (["c"], 0 if tells else 1)
 
 
 def test_an_engine_that_goes_down_during_an_eviction_costs_no_further_model(
-    make: Callable[..., Site],
+    cluster: Cluster, service: Service
 ) -> None:
-    site = make(1.2)
-    site.fill()
-    ticket = site.service.driver.request("c")
-    site.until(lambda: str(site.service.state("a")) == "stopping")
-    site.ray.go_down()
-    gevent.sleep(0.2)
-    site.ray.come_back()
-    assert ticket.wait(LIMIT_S)
-    ticket.take().close()
-    assert site.running == "c"
+    cluster.places = 2
+    for name in "ab":
+        served(service.driver.request(name))
+    until(lambda: service.nodes.found.get("farm"))
+    leaving = cluster.handles[0].stop_allowed
+    leaving.clear()
+    ticket = service.driver.request("c")
+    until(lambda: service.state("a") is State.STOPPING)
+    cluster.is_up.clear()
+    until(lambda: not service.nodes.found["farm"])
+    leaving.set()
+    until(lambda: service.state("c") is State.STARTING)
+    cluster.is_up.set()
+    served(ticket)
+    assert (cluster.running, cluster.refused) == (["b", "c"], 0)

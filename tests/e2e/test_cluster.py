@@ -19,7 +19,7 @@ import requests
 from tests.e2e.harness import DEFAULT_DOOR, ROOT, Running, is_alive
 from tests.e2e.losses import Loss, losses
 from tests.fakes.ports import free_ports
-from tests.launchers import real_ray, real_slurm
+from tests.launchers.clusters import CLUSTERS, boot, cluster_of
 from tests.launchers.fake_ray import FakeRay
 from tests.launchers.fake_slurm import FakeSlurm
 from tests.launchers.real_slurm import RealSlurm, kill
@@ -71,7 +71,6 @@ JOBS_GONE_S = 60.0
 """Until an engine counts the jobs of a machine that is lost as ended."""
 SERVED_LIMIT_S = 90.0
 STREAM_TOKENS = 100
-CLUSTERS = {"ray": real_ray.ray_cluster, "slurm": real_slurm.slurm_cluster}
 really = pytest.mark.usefixtures("real")
 on_slurm = pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
 
@@ -79,8 +78,7 @@ on_slurm = pytest.mark.parametrize("cluster", ["slurm"], indirect=True)
 @pytest.fixture(scope="module", autouse=True)
 def booted() -> None:
     """Real clusters, if they are wanted, start outside the time limit of a test."""
-    real_ray.boot()
-    real_slurm.boot()
+    boot()
 
 
 @pytest.fixture
@@ -91,7 +89,7 @@ def real(cluster: Any) -> None:
 
 @pytest.fixture(params=list(CLUSTERS))
 def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
-    cluster = CLUSTERS[request.param]()
+    cluster = cluster_of(request.param)
     yield cluster
     try:
         wait_until(lambda: not processes())

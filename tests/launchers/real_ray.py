@@ -6,7 +6,6 @@ its own, so that it can be killed with all that belongs to it, and an address fr
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import shutil
@@ -14,7 +13,6 @@ import signal
 import tempfile
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,6 @@ import gevent
 import requests
 from gevent import subprocess
 
-from tests.launchers.fake_ray import FakeRay
-
-VARIABLE = "LLMSNAP_RAY"
 HEAD = "127.0.0.10"
 GCS_PORT, DASHBOARD_PORT, REDIS_PORT = 26379, 28265, 26380
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
@@ -43,8 +38,8 @@ class RealRay:
 
     token = "t0ken"
 
-    def __init__(self, program: Path) -> None:
-        self._ray = program
+    def __init__(self) -> None:
+        self._ray = Path(os.environ["LLMSNAP_RAY"]) / "bin" / "ray"
         self.url = f"http://{HEAD}:{DASHBOARD_PORT}"
         self.folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # its paths must be short
         self.redis = self._start_redis()
@@ -167,25 +162,3 @@ def kill(process: Any) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-@cache
-def _real() -> RealRay:
-    cluster = RealRay(Path(os.environ[VARIABLE]) / "bin" / "ray")
-    atexit.register(cluster.shut_down)
-    return cluster
-
-
-def is_real() -> bool:
-    return VARIABLE in os.environ
-
-
-def boot() -> None:
-    """Start the real cluster, if it is wanted."""
-    if is_real():
-        _real()
-
-
-def ray_cluster() -> FakeRay | RealRay:
-    """A cluster for one test: the real one if that is wanted."""
-    return _real() if is_real() else FakeRay()

@@ -7,7 +7,6 @@ folder of its own. The nodes have addresses from 127.0.0.21 on, and pretended GP
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import getpass
 import os
@@ -17,7 +16,6 @@ import signal
 import socket
 import tempfile
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,6 @@ import psutil
 import requests
 from gevent import subprocess
 
-from tests.launchers.fake_slurm import FakeSlurm
-
-VARIABLE = "LLMSNAP_SLURM"
 CONTROLLER_PORT, REST_PORT = 26817, 26820
 WITH_US = ("setpriv", "--pdeathsig", "KILL")
 """Runs what ends with this process, however that ends."""
@@ -224,25 +219,3 @@ def kill_tree(title: str) -> None:
             for each in (*process.children(recursive=True), process):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
-
-
-@cache
-def _real() -> RealSlurm:
-    cluster = RealSlurm()
-    atexit.register(cluster.shut_down)
-    return cluster
-
-
-def is_real() -> bool:
-    return VARIABLE in os.environ
-
-
-def boot() -> None:
-    """Start the real cluster, if it is wanted."""
-    if is_real():
-        _real()
-
-
-def slurm_cluster() -> FakeSlurm | RealSlurm:
-    """A cluster for one test: the real one if that is wanted."""
-    return _real() if is_real() else FakeSlurm()

@@ -12,68 +12,46 @@ from gevent.event import Event
 
 from llmsnap.errors import StartFailed
 from llmsnap.launchers.base import LaunchSpec
-from llmsnap.launchers.local import guardian
 from llmsnap.launchers.local.child import Child, LocalLauncher
 from tests.fakes.errors import says
-from tests.launchers import LIMIT_S
+from tests.launchers import LIMIT_S, Heard, is_alive, until
 from tests.parity import parity
 
-PRINT_PID = "import os, sys; print(os.getpid(), flush=True); "
 
-
-class Output:
-    def __init__(self) -> None:
-        self.data = b""
-        self.came = Event()
-
-    def __call__(self, data: bytes) -> None:
-        self.data += data
-        self.came.set()
-
-    def wait_for(self, text: bytes) -> bytes:
-        while text not in self.data:
-            self.came.clear()
-            assert self.came.wait(LIMIT_S), self.data
-        return self.data
-
-    def lines(self, count: int) -> list[str]:
-        while self.data.count(b"\n") < count:
-            self.came.clear()
-            assert self.came.wait(LIMIT_S), self.data
-        return self.data.decode().splitlines()
+@pytest.fixture
+def output() -> Heard:
+    return Heard()
 
 
 @pytest.fixture
-def output() -> Output:
-    return Output()
+def launcher() -> Iterator[LocalLauncher]:
+    made = LocalLauncher(f"test-{os.getpid()}")
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def start(output: Output) -> Iterator[Callable[..., Child]]:
-    launcher = LocalLauncher(f"test-{os.getpid()}")
+def start(launcher: LocalLauncher, output: Heard) -> Iterator[Callable[..., Child]]:
     children: list[Child] = []
 
-    def run(cmd: str, **spec: object) -> Child:
-        child = launcher.start(LaunchSpec("m", cmd, "http://10.0.0.1:1", **spec), output, Event())
-        children.append(child)
-        return child
+    def run(cmd: str, model_id: str = "m", url: str = "http://10.0.0.1:1", **spec: object) -> Child:
+        children.append(launcher.start(LaunchSpec(model_id, cmd, url, **spec), output, Event()))
+        return children[-1]
 
     yield run
     for child in children:
         child.kill()
         assert child.gone.wait(LIMIT_S)
-    launcher.close()
 
 
-def python(code: str) -> str:
-    return f"{sys.executable} -c '{code}'"
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port in use."""
+    with gevent.socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
 
 
-def alive(pid: int) -> bool:
-    return guardian.start_of(pid) is not None
-
-
-def test_output_of_both_streams_is_read_as_it_comes(start, output: Output) -> None:
+def test_output_of_both_streams_is_read_as_it_comes(start, output: Heard) -> None:
     child = start("sh -c 'echo out; echo err >&2; exit 7'")
     assert child.exited.wait(LIMIT_S)
     assert str(child.status) == "exit code 7"
@@ -81,7 +59,7 @@ def test_output_of_both_streams_is_read_as_it_comes(start, output: Output) -> No
     output.wait_for(b"err")
 
 
-def test_a_signal_is_named_in_the_status(start, output: Output) -> None:
+def test_a_signal_is_named_in_the_status(start, output: Heard) -> None:
     child = start("sh -c 'kill -SEGV $$'")
     assert child.exited.wait(LIMIT_S)
     assert str(child.status) == "signal SIGSEGV"
@@ -100,44 +78,36 @@ def test_a_signal_that_we_ignore_ends_a_server(start, name: str) -> None:
     assert str(child.status) == f"signal SIG{name}"
 
 
-def test_what_cannot_be_started_is_said_before_anything_runs(output: Output) -> None:
-    launcher = LocalLauncher("test")
-    missing = "was not found: no-such-program-x;"
-    for cmd, reason in [("", "no command"), ("no-such-program-x --y", missing)]:
-        with pytest.raises(StartFailed, check=says(reason)):
-            launcher.start(LaunchSpec("m", cmd, "http://10.0.0.1:1"), output, Event())
-
-
-def test_a_program_that_cannot_be_executed_is_an_error(output: Output, tmp_path: Path) -> None:
+def test_what_cannot_be_started_is_said_before_anything_runs(start, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_bytes(b"\x7fELF nothing more")
     broken.chmod(0o755)
-    launcher = LocalLauncher("test")
-    with pytest.raises(StartFailed, check=says("cannot be started: .*/broken: ")):
-        launcher.start(LaunchSpec("m", str(broken), "http://10.0.0.1:1"), output, Event())
-    launcher.close()
+    for cmd, reason in (
+        ("", "no command"),
+        ("no-such-program-x --y", "was not found: no-such-program-x;"),
+        (str(broken), "cannot be started: .*/broken: "),
+    ):
+        with pytest.raises(StartFailed, check=says(reason)):
+            start(cmd)
 
 
-def test_the_environment_is_ours_plus_the_entries(start, output: Output, monkeypatch) -> None:
+def test_the_environment_is_ours_plus_the_entries(start, output: Heard, monkeypatch) -> None:
     monkeypatch.setenv("LLMSNAP_TEST_A", "old")
     start("sh -c 'echo $LLMSNAP_TEST_A $B $LLMSNAP_CHILD'", env=("LLMSNAP_TEST_A=1", "B=2", "B=3"))
-    assert output.lines(1)[0] == f"1 3 test-{os.getpid()}:m:0"
+    assert output.wait_for() == f"1 3 test-{os.getpid()}:m:0\n"
 
 
 def test_withheld_variables_reach_a_server_only_if_its_entries_say_so(
-    output: Output, monkeypatch
+    launcher: LocalLauncher, start, output: Heard, monkeypatch
 ) -> None:
-    monkeypatch.setenv("ADMIN_KEY", "s3cret")
-    monkeypatch.setenv("PEER_KEY", "s3cret")
-    monkeypatch.setenv("LLMSNAP_API_KEY", "s3cret")
+    for name in ("ADMIN_KEY", "PEER_KEY", "LLMSNAP_API_KEY"):
+        monkeypatch.setenv(name, "s3cret")
     monkeypatch.setenv("LLMSNAP_TEST_A", "plain")
-    launcher = LocalLauncher("test")
     launcher.withhold(["ADMIN_KEY"])
     launcher.withhold(["PEER_KEY"])  # those of before are still secret
-    spec = LaunchSpec("m", "sh -c 'env; sleep 60'", "http://10.0.0.1:1", env=("PEER_KEY=given",))
-    child = launcher.start(spec, output, Event())
+    child = start("sh -c 'env; echo up; sleep 60'", env=("PEER_KEY=given",))
+    output.wait_for(b"\nup\n")
     child.stop(LIMIT_S, "sh -c 'echo stopping; env; kill ${PID}'")
-    launcher.close()
     started, stopping = output.data.decode().split("stopping\n")
     for shown in (started.splitlines(), stopping.splitlines()):
         assert "LLMSNAP_TEST_A=plain" in shown
@@ -145,56 +115,43 @@ def test_withheld_variables_reach_a_server_only_if_its_entries_say_so(
         assert not [line for line in shown if "s3cret" in line]
 
 
-def test_of_two_models_with_like_names_one_is_stopped(output: Output) -> None:
-    launcher = LocalLauncher("test")
-    names = ("qwen", "qwen:32b", "qwen:1")
-    children = [
-        launcher.start(
-            LaunchSpec(name, "sleep 60", "http://10.0.0.1:1", generation=3), output, Event()
-        )
-        for name in names
-    ]
+def test_of_two_models_with_like_names_one_is_stopped(start) -> None:
+    children = [start("sleep 60", name, generation=3) for name in ("qwen", "qwen:32b", "qwen:1")]
     children[0].stop(0.1)
     children[0].kill()
     assert [child.exited.is_set() for child in children] == [True, False, False]
-    for child in children:
-        child.stop(LIMIT_S)
-    launcher.close()
 
 
-def test_a_stop_reaches_the_whole_group(start, output: Output) -> None:
-    child = start("sh -c 'sleep 60 & echo $!; wait'")
-    grandchild = int(output.lines(1)[0])
+IN_ITS_OWN_SESSION = (
+    'import subprocess; p = subprocess.Popen(["sleep", "60"], start_new_session=True);'
+    " print(p.pid, flush=True); p.wait()"
+)
+
+
+@pytest.mark.parametrize(
+    "cmd", ["sh -c 'sleep 60 & echo $!; wait'", f"{sys.executable} -c '{IN_ITS_OWN_SESSION}'"]
+)
+def test_a_stop_reaches_the_whole_group_and_who_left_it(start, output: Heard, cmd: str) -> None:
+    child = start(cmd)
+    descendant = int(output.wait_for())
     child.stop(LIMIT_S)
     assert child.gone.is_set()
-    assert not alive(grandchild)
+    assert not is_alive(descendant)
 
 
-def test_a_descendant_with_a_session_of_its_own_is_stopped_too(start, output: Output) -> None:
-    child = start(
-        python(
-            'import subprocess; p = subprocess.Popen(["sleep", "60"], '
-            "start_new_session=True); print(p.pid, flush=True); p.wait()"
-        )
-    )
-    escaped = int(output.lines(1)[0])
-    child.stop(LIMIT_S)
-    assert not alive(escaped)
-
-
-def test_an_exit_is_told_though_a_descendant_holds_the_pipe(start, output: Output) -> None:
+def test_an_exit_is_told_though_a_descendant_holds_the_pipe(start, output: Heard) -> None:
     child = start("sh -c 'sleep 60 & echo $!'")
-    grandchild = int(output.lines(1)[0])
+    grandchild = int(output.wait_for())
     assert child.exited.wait(LIMIT_S)
     assert child.gone.wait(LIMIT_S)
-    assert not alive(grandchild), "what a server leaves behind is ended with it"
+    assert not is_alive(grandchild), "what a server leaves behind is ended with it"
 
 
-def test_cmd_stop_is_run_with_the_pid(start, output: Output) -> None:
+def test_cmd_stop_is_run_with_the_pid(start, output: Heard) -> None:
     child = start("sleep 60")
     child.stop(LIMIT_S, "sh -c 'echo stopping ${PID}; kill -USR1 ${PID}'")
     assert str(child.status) == "signal SIGUSR1"
-    assert f"stopping {child.local_pid}".encode() in output.data
+    assert output.data == f"stopping {child.local_pid}\n".encode()
 
 
 @pytest.mark.parametrize("cmd_stop", ["false", "no-such-program-x", "# nothing"])
@@ -211,39 +168,23 @@ def test_a_hanging_cmd_stop_does_not_outlast_the_grace(start) -> None:
     assert child.status.signal in {"SIGTERM", "SIGKILL"}
 
 
-def test_what_a_server_starts_when_it_is_told_to_go_goes_too(start, output: Output) -> None:
+def test_what_a_server_starts_when_it_is_told_to_go_goes_too(start, output: Heard) -> None:
     child = start(
         "sh -c \"trap 'setsid sleep 60 & echo pid:\\$!:; exit' TERM; "
         'echo ready; while :; do sleep 0.01; done"'
     )
     output.wait_for(b"ready\n")
     child.stop(LIMIT_S)
-    pid = output.wait_for(b":\n").split(b":")[1]
-    assert not alive(int(pid))
+    pid = output.wait_for(b":\n").split(":")[1]
+    assert not is_alive(int(pid))
 
 
-def test_stop_may_be_called_twice_and_after_the_end(start) -> None:
-    child = start("sleep 60")
-    stops = [gevent.Greenlet(child.stop, LIMIT_S) for _ in range(2)]
-    for stop in stops:
-        stop.start()
-    gevent.joinall(stops, raise_error=True)
-    child.stop(LIMIT_S)
-    assert str(child.status) == "signal SIGTERM"
-
-
-def test_a_port_in_use_is_refused_by_name(output: Output) -> None:
-    with gevent.socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        spec = LaunchSpec("m", "sleep 60", f"http://localhost:{port}")
-        launcher = LocalLauncher("test")
-        held = rf"port is in use: {port} is held by .*, pid {os.getpid()};"
-        with pytest.raises(StartFailed, check=says(held)):
-            launcher.check(spec)
-        launcher.check(spec, leaving=frozenset({f"local-{os.getpid()}", "job-7"}))
-    launcher.check(spec)
+def test_a_port_in_use_is_refused_by_name(launcher: LocalLauncher, taken: int) -> None:
+    spec = LaunchSpec("m", "sleep 60", f"http://localhost:{taken}")
+    held = rf"port is in use: {taken} is held by .*, pid {os.getpid()};"
+    with pytest.raises(StartFailed, check=says(held)):
+        launcher.check(spec)
+    launcher.check(spec, leaving=frozenset({f"local-{os.getpid()}", "job-7"}))
 
 
 @parity(
@@ -251,27 +192,18 @@ def test_a_port_in_use_is_refused_by_name(output: Output) -> None:
     "a placeholder such as `sleep infinity` before a server that always runs",
     "it works, with a warning; a port that `cmd` mentions must be free",
 )
-def test_a_port_that_a_command_does_not_listen_on_may_be_taken(output: Output, caplog) -> None:
-    with gevent.socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        spec = LaunchSpec("m", "sleep 60", f"http://localhost:{port}", listens=False)
-        launcher = LocalLauncher(f"test-{os.getpid()}")
-        child = launcher.start(spec, output, Event())
-        assert f"its port {port}, which cmd does not mention, is held by" in caplog.text
-        child.kill()
-        assert child.gone.wait(LIMIT_S)
-        launcher.close()
+def test_a_port_that_a_command_does_not_listen_on_may_be_taken(start, taken, caplog) -> None:
+    start("sleep 60", url=f"http://localhost:{taken}", listens=False)
+    assert f"its port {taken}, which cmd does not mention, is held by" in caplog.text
 
 
-def test_what_an_earlier_run_left_is_found_by_its_mark(start, output: Output) -> None:
+def test_what_an_earlier_run_left_is_found_by_its_mark(start, output: Heard) -> None:
     child = start("sh -c 'sleep 60 & echo $!; wait'")
-    grandchild = int(output.lines(1)[0])
+    grandchild = int(output.wait_for())
     lines = LocalLauncher(f"test-{os.getpid()}").stop_leftovers()
     assert {f"pid {child.local_pid} of model m", f"pid {grandchild} of model m"} <= set(lines)
     assert child.gone.wait(LIMIT_S)
-    assert not alive(grandchild)
+    assert not is_alive(grandchild)
 
 
 def test_a_mark_of_another_instance_is_left_alone(start) -> None:
@@ -303,10 +235,8 @@ child.exited.wait()
 def test_nothing_is_left_when_the_parent_is_killed(cmd: str) -> None:
     parent = gevent.subprocess.Popen([sys.executable, "-c", PARENT, cmd], stdout=-1)
     pid = int(parent.stdout.readline())
-    assert alive(pid)
+    assert is_alive(pid)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    with gevent.Timeout(LIMIT_S):
-        while alive(pid):
-            gevent.idle()
+    until(lambda: not is_alive(pid))

@@ -3,110 +3,42 @@
 import json
 import logging
 import socket
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gevent
 import pytest
-from gevent.event import Event
 
-from llmsnap.config import LauncherConfig, Resources
+from llmsnap.config import Resources
 from llmsnap.errors import EngineDown, NoCapacity, Rejected, StartFailed
-from llmsnap.launchers import ClusterLauncher, LaunchSpec, cluster_launcher
 from llmsnap.launchers.cluster import job as job_module
 from llmsnap.launchers.cluster import launcher as launcher_module
 from llmsnap.launchers.cluster.engine import JobRequest
 from llmsnap.launchers.cluster.entrypoint import RunnerOutput
 from llmsnap.launchers.cluster.identity import Owner
-from llmsnap.launchers.cluster.job import ClusterJob, at_host
+from llmsnap.launchers.cluster.job import at_host
 from llmsnap.launchers.cluster.ray import body_of, view_of
 from llmsnap.launchers.cluster.rest import RestClient
-from llmsnap.statedir import StateDir
-from tests.fakes.ports import free_port
-from tests.launchers import LIMIT_S
-from tests.launchers.fake_ray import TOKEN, FakeRay
-
-ONE_GPU = Resources(gpus=1)
-SERVER = f"{sys.executable} -S {Path(__file__).with_name('answers.py')} PORT"
-
-
-class Farm:
-    """A launcher, and the cluster that it uses."""
-
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self.ray = FakeRay()
-        self.folder = folder
-        self.output = b""
-        self.launchers: list[ClusterLauncher] = []
-        self.settings = LauncherConfig(
-            **{
-                "id": "farm",
-                "type": "ray",
-                "address": self.ray.url,
-                "token": TOKEN,
-                "placement_timeout_s": 4.0,
-                "lost_after_s": 0.5,
-                **settings,
-            }
-        )
-        self.launcher = self.again()
-
-    def again(self, **settings: Any) -> ClusterLauncher:
-        """The launcher of the next run of the same llmsnap, with other *settings*."""
-        self.settings = replace(self.settings, **settings)
-        self.launcher = cluster_launcher(self.settings, StateDir(self.folder))
-        self.launchers.append(self.launcher)
-        return self.launcher
-
-    def spec(self, cmd: str = "sleep 60", **changes: Any) -> LaunchSpec:
-        port = free_port()
-        spec = LaunchSpec(
-            "m", cmd.replace("PORT", str(port)), f"http://localhost:{port}", grace_s=0.5
-        )
-        return replace(spec, **{"resources": ONE_GPU, **changes})
-
-    def feed(self, data: bytes) -> None:
-        self.output += data
-
-    def start(self, spec: LaunchSpec, cancelled: Event | None = None) -> ClusterJob:
-        return self.launcher.start(spec, self.feed, cancelled or Event())
-
-    def jobs(self) -> list[str]:
-        return [job.status for job in self.ray.jobs.values()]
-
-    def close(self) -> None:
-        for launcher in self.launchers:
-            launcher.close()
-        self.ray.close()
+from tests.launchers import LIMIT_S, SERVER, until
+from tests.launchers.fake_ray import TOKEN
+from tests.launchers.farm import Farm
 
 
 @pytest.fixture
-def farm(tmp_path: Path) -> Iterator[Farm]:
-    made = Farm(tmp_path)
-    yield made
-    made.close()
-
-
-def until(fact: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not fact():
-        assert time.monotonic() < deadline, "it did not come true"
-        gevent.sleep(0.01)
+def farm(make: Callable[..., Farm]) -> Farm:
+    return make()
 
 
 # --- placing -------------------------------------------------------------------------------------
 
 
 def test_a_start_without_a_free_machine_ends_and_its_job_never_runs_the_server(farm: Farm) -> None:
-    holders = [farm.start(farm.spec(resources=Resources(gpus=2))) for _ in range(2)]
+    holders = [farm.start(gpus=2) for _ in range(2)]
     touched = farm.folder / "ran"
     farm.again(placement_timeout_s=1.0)
     with pytest.raises(NoCapacity, match="m: no machine of farm was free within 1 s") as caught:
-        farm.start(farm.spec(f"touch {touched}"))
+        farm.start(f"touch {touched}")
     assert "it needs 1 GPU, free are 127.0.0.1 0 of 2, 127.0.0.2 0 of 2" in caught.value.detail
     assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
     assert farm.jobs() == ["RUNNING", "RUNNING", "PENDING"], "Ray does not cancel it"
@@ -120,9 +52,9 @@ def test_a_start_ends_early_where_only_a_job_of_ours_could_make_room(
 ) -> None:
     monkeypatch.setattr(launcher_module, "FULL_S", 0.0)
     farm.again(placement_timeout_s=1000.0)
-    holders = [farm.start(farm.spec(resources=Resources(gpus=gpus))) for gpus in (2, 1)]
+    holders = [farm.start(gpus=gpus) for gpus in (2, 1)]
     with pytest.raises(NoCapacity) as caught:
-        farm.start(farm.spec(resources=Resources(gpus=2)))
+        farm.start(gpus=2)
     assert "it needs 2 GPUs, free are 127.0.0.1 0 of 2, 127.0.0.2 1 of 2" in caught.value.detail
     for holder in holders:
         holder.stop(1)
@@ -130,30 +62,29 @@ def test_a_start_ends_early_where_only_a_job_of_ours_could_make_room(
 
 def test_a_job_that_the_engine_refuses_is_told(farm: Farm) -> None:
     with pytest.raises(Rejected, match="m: its job was not run") as caught:
-        farm.start(farm.spec(resources=Resources(gpus=1.5)))
+        farm.start(gpus=1.5)
     assert "JOB_SUPERVISOR_ACTOR_START_FAILURE" in caught.value.detail
 
 
 @pytest.mark.parametrize("given", ["", "wrong"])
-def test_a_token_that_is_refused_is_told_before_a_start(tmp_path: Path, given: str) -> None:
-    farm = Farm(tmp_path, token=given, insecure=True)
+def test_a_token_that_is_refused_is_told_before_a_start(make, given: str) -> None:
+    farm = make(token=given, insecure=True)
     with pytest.raises(Rejected, match=r"m: Ray \(farm\) refuses the token"):
         farm.launcher.check(farm.spec())
-    farm.close()
 
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_submission_that_fails_once_is_made_again(farm: Farm, status: int) -> None:
-    farm.ray.fail("POST", "/api/jobs/", (status, "busy"))
-    assert farm.start(farm.spec()).node == "127.0.0.1"
+    farm.cluster.fail("POST", "/api/jobs/", (status, "busy"))
+    assert farm.start().node == "127.0.0.1"
     assert farm.jobs() == ["RUNNING"]
 
 
 def test_a_submission_whose_reply_is_lost_starts_one_job(farm: Farm) -> None:
-    farm.ray.losing_replies = 1
-    farm.start(farm.spec())
+    farm.cluster.losing_replies = 1
+    farm.start()
     assert farm.jobs() == ["RUNNING"]
-    assert farm.ray.calls.count("POST /api/jobs/") == 2
+    assert farm.cluster.calls.count("POST /api/jobs/") == 2
 
 
 def test_a_port_in_use_is_tried_on_another_machine_once(farm: Farm) -> None:
@@ -164,7 +95,7 @@ def test_a_port_in_use_is_tried_on_another_machine_once(farm: Farm) -> None:
         pytest.raises(StartFailed, match=r"m: its port is in use on 127\.0\.0\.2"),
     ):
         farm.start(spec)
-    assert farm.ray.calls.count("POST /api/jobs/") == 2
+    assert farm.cluster.calls.count("POST /api/jobs/") == 2
 
 
 # --- running -------------------------------------------------------------------------------------
@@ -175,18 +106,17 @@ def test_a_server_gets_a_key_of_its_own_that_nothing_shows(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     cmd = "sh -c 'echo key $LLAMA_API_KEY ${UPSTREAM_KEY} host $LLAMA_ARG_HOST; sleep 60'"
-    one = farm.start(farm.spec(cmd))
-    until(lambda: b"0.0.0.0" in farm.output)
-    assert farm.output == f"key {one.key} {one.key} host 0.0.0.0\n".encode()
+    one = farm.start(cmd)
+    assert farm.output.wait_for() == f"key {one.key} {one.key} host 0.0.0.0\n"
     assert Owner("x").key_of("job-1") != Owner("x").key_of("job-2")
     assert one.key not in repr(one) + caplog.text
-    assert one.key not in json.dumps(farm.ray.jobs[one.job_id].body["entrypoint"])
+    assert one.key not in json.dumps(farm.cluster.jobs[one.job_id].body["entrypoint"])
 
 
 def test_the_output_is_what_the_server_printed_also_after_a_broken_stream(farm: Farm) -> None:
-    job = farm.start(farm.spec("sh -c 'echo one; read x; echo two'"))
+    job = farm.start("sh -c 'echo one; read x; echo two'")
     assert job.exited.wait(LIMIT_S)
-    assert farm.output == b"one\ntwo\n"
+    assert farm.output.data == b"one\ntwo\n"
     assert str(job.status) == "exit code 0"
 
 
@@ -197,32 +127,32 @@ def test_a_lost_machine_is_noticed_avoided_and_its_job_ended_later(farm: Farm) -
     until(lambda: job._was_seen)
     job.wait_exit(0.05)
     assert not job.exited.is_set()
-    lost = farm.ray.nodes[0]
-    farm.ray.lose(lost)
+    lost = farm.cluster.nodes[0]
+    farm.cluster.lose(lost)
     job.wait_exit(0.05)  # a request that finds it gone waits until that is certain
     assert job.exited.is_set()
     assert str(job.status) == "no connection to 127.0.0.1, where it ran"
     assert farm.jobs() == ["RUNNING"], "says Ray"
-    assert farm.start(farm.spec()).node == "127.0.0.2"
-    farm.ray.declare_dead(lost)
+    assert farm.start().node == "127.0.0.2"
+    farm.cluster.declare_dead(lost)
     until(lambda: farm.jobs() == ["RUNNING"])
 
 
 def test_a_server_goes_on_without_its_engine(farm: Farm) -> None:
-    job = farm.start(farm.spec(SERVER))
+    job = farm.start(SERVER)
     until(lambda: job._was_seen)
     first = farm.launcher
-    farm.ray.go_down()
+    farm.cluster.go_down()
     until(first.trouble)
     assert "does not answer" in first.trouble()
     with pytest.raises(EngineDown, match="m: Ray"):
         first.check(farm.spec())
     farm.again(placement_timeout_s=1.0)
     with pytest.raises(EngineDown) as caught:
-        farm.start(farm.spec())
+        farm.start()
     assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
     assert not job.exited.is_set()
-    farm.ray.come_back()
+    farm.cluster.come_back()
     until(lambda: not first.trouble())
     job.stop(1)
     assert job.gone.is_set()
@@ -231,13 +161,13 @@ def test_a_server_goes_on_without_its_engine(farm: Farm) -> None:
 def test_a_job_that_the_engine_has_forgotten_has_ended(
     farm: Farm, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job = farm.start(farm.spec(SERVER))
+    job = farm.start(SERVER)
     until(lambda: job._was_seen)
-    forgotten = farm.ray.jobs.pop(job.job_id)
+    forgotten = farm.cluster.jobs.pop(job.job_id)
     assert job.exited.wait(LIMIT_S)
     assert str(job.status) == "farm no longer knows its job"
     assert f"a server answers at {job.url}" in caplog.text
-    farm.ray._kill(forgotten)
+    farm.cluster._kill(forgotten)
 
 
 def test_a_stop_that_is_not_confirmed_is_asked_for_again(
@@ -245,8 +175,8 @@ def test_a_stop_that_is_not_confirmed_is_asked_for_again(
 ) -> None:
     monkeypatch.setattr(job_module, "STOP_SLACK_S", 0.1)
     monkeypatch.setattr(job_module, "ASK_AGAIN_S", 0.2)
-    job = farm.start(farm.spec())
-    farm.ray.fail("POST", "/stop", *[(500, "error")] * 6)
+    job = farm.start()
+    farm.cluster.fail("POST", "/stop", *[(500, "error")] * 6)
     job.stop(0.1)
     assert not job.gone.is_set()
     assert job.gone.wait(LIMIT_S)
@@ -255,13 +185,12 @@ def test_a_stop_that_is_not_confirmed_is_asked_for_again(
 # --- over restarts -------------------------------------------------------------------------------
 
 
-def test_the_next_run_adopts_what_it_would_start_and_stops_the_rest(farm: Farm) -> None:
+def test_the_next_run_adopts_what_it_would_start_and_stops_the_rest(make) -> None:
+    farm = make()
     keeping = farm.spec("sh -c 'echo up; sleep 60'")
     kept, changed = farm.start(keeping), farm.start(farm.spec(model_id="n"))
-    other = Farm(farm.folder / "other")  # another llmsnap on the same cluster
-    other.ray, other.settings = farm.ray, replace(farm.settings)
-    other.folder.mkdir()
-    theirs = other.again().start(farm.spec(), farm.feed, Event())
+    (farm.folder / "other").mkdir()
+    theirs = make(farm.cluster, farm.folder / "other").start()  # of another llmsnap
     farm.launcher.close()
     launcher = farm.again()
     assert launcher.adopt([keeping, farm.spec(model_id="n")]) == ["m"]
@@ -275,8 +204,6 @@ def test_the_next_run_adopts_what_it_would_start_and_stops_the_rest(farm: Farm) 
     adopted.stop(1)
     theirs.stop(1)
     assert not farm.start(keeping).is_adopted
-    for launcher in other.launchers:
-        launcher.close()
 
 
 @pytest.mark.parametrize("keeps", [False, True])
@@ -297,12 +224,12 @@ def test_jobs_of_an_earlier_run_are_stopped_once_the_engine_answers(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launcher_module, "LONGEST_SWEEP_S", 0.1)
-    farm.start(farm.spec())
+    farm.start()
     farm.launcher.close()
     monkeypatch.setattr(launcher_module, "RUN", "the next one")
-    farm.ray.go_down()
+    farm.cluster.go_down()
     assert farm.again().stop_leftovers() == []
-    farm.ray.come_back()
+    farm.cluster.come_back()
     until(lambda: farm.jobs() == [])
 
 
@@ -316,21 +243,20 @@ def test_a_job_that_no_start_claims_is_stopped(farm: Farm, monkeypatch: pytest.M
 
 
 def test_what_a_job_was_given_is_not_repeated_in_an_error(farm: Farm) -> None:
-    farm.ray.fail("POST", "/api/jobs/", (400, "bad env: HF_TOKEN=s3cr3t-value"))
+    farm.cluster.fail("POST", "/api/jobs/", (400, "bad env: HF_TOKEN=s3cr3t-value"))
     with pytest.raises(Rejected, match="m: Ray refuses the job") as caught:
         farm.start(farm.spec(env=("HF_TOKEN=s3cr3t-value",)))
     assert "bad env" in caught.value.detail
     assert "s3cr3t" not in caught.value.detail
 
 
-def test_jobs_go_on_when_llmsnap_ends_if_the_settings_say_so(tmp_path: Path) -> None:
-    farm = Farm(tmp_path, keeps=True)
-    job = farm.start(farm.spec())
+def test_jobs_go_on_when_llmsnap_ends_if_the_settings_say_so(make) -> None:
+    farm = make(keeps=True)
+    job = farm.start()
     farm.launcher.release()
     job.stop(1)
     assert (str(job.status), job.gone.is_set()) == ("left running", True)
     assert farm.jobs() == ["RUNNING"]
-    farm.close()
 
 
 # --- what is sent and read -----------------------------------------------------------------------
@@ -405,7 +331,7 @@ def test_a_call_that_is_killed_while_it_connects_closes_its_socket() -> None:
 def test_a_call_that_is_killed_wherever_it_waits_closes_its_socket(farm: Farm) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     for rounds in range(40):
-        client = RestClient("Ray", farm.ray.url, headers)
+        client = RestClient("Ray", farm.cluster.url, headers)
         client.call("GET", "/api/version")
         call = gevent.spawn(client.call, "GET", "/api/version")  # on the same connection
         for _ in range(rounds):

@@ -13,7 +13,7 @@ from gevent import subprocess
 from llmsnap.launchers.local import guardian, guardian_client
 from llmsnap.launchers.local.guardian_client import GuardianClient
 from llmsnap.limits import child_setup
-from tests.launchers import LIMIT_S
+from tests.launchers import LIMIT_S, is_alive, until
 
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.05; done"
 COUNTS = "trap 'echo asked' TERM; echo up; while :; do :; done"
@@ -98,7 +98,7 @@ def test_a_group_is_stopped_though_no_member_shows_a_mark(servers: Servers) -> N
     (member,) = [pid for pid in guardian.pids() if _group_of(pid) == popen.pid != pid]
     servers.end("run 1 4", f"group 1 {popen.pid} {guardian.start_of(popen.pid)}")
     assert popen.wait(LIMIT_S) == -signal.SIGTERM
-    assert guardian.start_of(member) is None
+    assert not is_alive(member)
 
 
 def _group_of(pid: int) -> int:
@@ -119,7 +119,7 @@ def test_what_forks_when_it_is_asked_to_end_is_stopped(servers: Servers) -> None
     servers.end("run 1 1")
     assert popen.wait(LIMIT_S) == 0
     marked = [pid for pid in guardian.pids() if guardian.limit_mark(pid) == servers.owner + 1]
-    assert not [pid for pid in marked if guardian.start_of(pid) is not None], "only zombies are"
+    assert not any(map(is_alive, marked)), "only zombies are"
 
 
 @pytest.mark.parametrize("line", ["", "run", "what is this", "end 7", "group 7 1 1"])
@@ -167,11 +167,6 @@ def keep() -> Iterator[Callable[..., GuardianClient]]:
         each.close()
 
 
-def wait_for(fact: Callable[[], object]) -> None:
-    while not fact():
-        gevent.sleep(0.01)  # the deadline of the test ends it
-
-
 def child_of(mark: int) -> subprocess.Popen:
     return subprocess.Popen(
         ["sleep", "60"], start_new_session=True, preexec_fn=child_setup(mark), env={}
@@ -205,7 +200,7 @@ def test_the_guardian_holds_nothing_of_ours_and_shows_no_secret(keep, monkeypatc
         os.set_inheritable(listener.fileno(), True)
         guarded.register(4)
     pid = guarded.pid
-    wait_for(lambda: is_guardian(pid))
+    until(lambda: is_guardian(pid))
     open_files: set[str] = set()
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile, while Python starts
@@ -243,7 +238,7 @@ def test_a_guardian_that_dies_is_replaced_and_told_of_every_run(keep, caplog) ->
     guarded.lead(mark, child.pid)
     first = guarded.pid
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: guarded.pid not in (None, first))
+    until(lambda: guarded.pid not in (None, first))
     assert f"(pid {first}) ended with signal SIGKILL" in caplog.text
     guarded.close()  # with a run that is left
     assert child.wait(LIMIT_S) == -signal.SIGTERM
@@ -255,7 +250,7 @@ def test_without_servers_a_guardian_is_replaced_when_the_next_one_starts(keep) -
     guarded.forget(guarded.register(4))
     first = guarded.pid
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: guarded.pid is None)
+    until(lambda: guarded.pid is None)
     guarded.register(4)
     assert guarded.pid not in (None, first)
 
@@ -267,7 +262,7 @@ def test_a_guardian_that_does_not_read_is_replaced(keep) -> None:
     os.kill(first, signal.SIGSTOP)
     for _ in range(20_000):  # more than a pipe holds
         guarded.allow(mark, 4)
-    wait_for(lambda: guarded.pid not in (None, first))
+    until(lambda: guarded.pid not in (None, first))
 
 
 @pytest.mark.parametrize("command", ["/no/such/python", "false"])
@@ -276,7 +271,7 @@ def test_servers_start_without_a_guardian_and_it_is_tried_ever_more_slowly(
 ) -> None:
     guarded = keep(command)
     assert guarded.register(4)
-    wait_for(lambda: caplog.text.count("the guardian process") == 2)
+    until(lambda: caplog.text.count("the guardian process") == 2)
     assert guarded._delay_s > guardian_client.DELAY_FIRST_S
     assert guarded.register(4), "which does not try again yet"
     assert guarded.pid is None
@@ -291,7 +286,7 @@ def test_numbers_of_runs_are_used_again_but_not_while_they_run(keep) -> None:
         numbers.append(mark % guardian.RUNS)
         guarded.forget(mark)
     assert set(numbers) == set(range(1, guardian.RUNS)) - {first % guardian.RUNS}
-    wait_for(lambda: guarded.pid is None)
+    until(lambda: guarded.pid is None)
 
 
 def test_it_is_small() -> None:

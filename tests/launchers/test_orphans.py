@@ -13,7 +13,7 @@ from llmsnap.launchers.local import guardian, orphans
 from llmsnap.launchers.local.child import LocalLauncher
 from llmsnap.launchers.local.orphans import PidFile
 from llmsnap.limits import child_setup
-from tests.launchers import LIMIT_S
+from tests.launchers import LIMIT_S, is_alive
 
 INSTANCE = f"orphan-test-{os.getpid()}"
 SLEEP = ["sleep", "60"]
@@ -81,7 +81,7 @@ def test_a_cleared_environment_and_a_double_fork_do_not_hide_a_process(marked: M
     popen.stdout.close()
     assert popen.wait(LIMIT_S) == 0
     orphans.end_group(popen.pid, mark, 4)
-    assert guardian.start_of(hidden) is None
+    assert not is_alive(hidden)
 
 
 def test_one_that_begins_another_program_is_seen_a_moment_later(
@@ -272,11 +272,8 @@ def started(pid: int) -> str:
 
 
 @pytest.fixture
-def child():
-    popen = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    yield popen
-    popen.kill()
-    popen.wait()
+def child(marked: Marked) -> subprocess.Popen:
+    return marked.start(0)
 
 
 def test_a_noted_child_is_stopped_by_the_next_run(tmp_path: Path, child) -> None:

@@ -7,19 +7,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from llmsnap.launchers.cluster import runner
 from llmsnap.launchers.cluster.entrypoint import COMMAND, packed_runner
 from tests.fakes.ports import free_port
-from tests.launchers import LIMIT_S
+from tests.launchers import LIMIT_S, is_alive, until
 
-FAMILY = Path(__file__).with_name("family.py")
+FAMILY = [sys.executable, str(Path(__file__).with_name("family.py"))]
 """A server with five kinds of children; each prints its pid when it is ready."""
 
 
@@ -61,33 +61,10 @@ class Run:
         return self.popen.returncode, output.decode().splitlines()
 
 
-@pytest.fixture
-def family() -> Iterator[tuple[Run, set[int]]]:
-    run = Run([sys.executable, str(FAMILY)])
-    lines = run.lines_until("ready")
-    pids = {int(line.split()[1]) for line in lines if line.startswith("child ")}
-    yield run, pids
-    run.popen.kill()
-    for pid in pids:
-        assert not is_alive(pid)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
 def test_a_server_runs_with_its_key_between_two_lines_of_the_runner() -> None:
     cmd = "import os, sys; print(sys.argv[1], sorted(os.environ)); sys.exit(3)"
-    env = {
-        "LLMSNAP_KEY": "k3y",
-        "RAY_AUTH_TOKEN": "t",
-        "SLURM_JWT": "t",
-        "CUDA_VISIBLE_DEVICES": "1",
-    }
+    env = {"LLMSNAP_KEY": "k3y", "RAY_AUTH_TOKEN": "t", "SLURM_JWT": "t"}
+    env["CUDA_VISIBLE_DEVICES"] = "1"
     code, lines = Run([sys.executable, "-c", cmd, "--key=${UPSTREAM_KEY}"], env).end()
     assert code == 3
     assert lines[0].startswith("LLMSNAP1 gen=job-1 host=")
@@ -120,31 +97,26 @@ def test_a_command_that_is_not_found_is_told() -> None:
     assert "cannot run no-such-program-x: No such file or directory" in lines
 
 
-def test_a_stop_ends_every_kind_of_child(family: tuple[Run, set[int]]) -> None:
-    run, pids = family
+@pytest.mark.parametrize("exits", [False, True])
+def test_a_server_that_stops_or_exits_takes_every_kind_of_child_along(exits: bool) -> None:
+    run = Run([*FAMILY, *["exit"] * exits])
+    pids = [int(line.split()[1]) for line in run.lines_until("ready") if "child " in line]
     assert len(pids) == 5
-    run.popen.send_signal(signal.SIGTERM)
-    code, lines = run.end()
-    assert (code, lines[-1]) == (137, "LLMSNAP1 exit=137"), "it ignores SIGTERM"
+    if not exits:
+        run.popen.send_signal(signal.SIGTERM)
+    code = 3 if exits else 137  # it ignores SIGTERM
+    found, lines = run.end()
+    assert (found, lines[-1]) == (code, f"LLMSNAP1 exit={code}")
     assert not any(map(is_alive, pids))
 
 
 def test_a_second_signal_does_not_wait_for_the_grace() -> None:
-    run = Run([sys.executable, str(FAMILY)], grace=600)
+    run = Run(FAMILY, grace=600)
     run.lines_until("ready")
     run.popen.send_signal(signal.SIGTERM)
     run.lines_until("asked to stop")
     run.popen.send_signal(signal.SIGTERM)
     assert run.end()[0] == 137
-
-
-def test_a_server_that_exits_takes_its_children_along() -> None:
-    run = Run([sys.executable, str(FAMILY), "exit"])
-    pids = {int(x.split()[1]) for x in run.lines_until("ready") if x.startswith("child ")}
-    code, _ = run.end()
-    assert code == 3
-    assert len(pids) == 5
-    assert not any(map(is_alive, pids))
 
 
 FIRST_THREAD_ENDS = """
@@ -164,18 +136,10 @@ def test_a_server_whose_first_thread_has_ended_is_waited_for() -> None:
 def test_a_runner_that_is_killed_takes_the_server_along() -> None:
     run = Run(["sh", "-c", "echo up; exec sleep 60"])
     run.lines_until("up")
-    (server,) = children_of(run.popen.pid)
+    (server,) = psutil.Process(run.popen.pid).children()
     run.popen.kill()
     run.popen.wait(LIMIT_S)
-    deadline = time.monotonic() + LIMIT_S
-    while is_alive(server) and time.monotonic() < deadline:
-        os.sched_yield()
-    assert not is_alive(server)
-
-
-def children_of(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(word) for word in text.split()]
+    until(lambda: not is_alive(server.pid))
 
 
 def test_output_beyond_its_limit_is_dropped_and_that_is_told() -> None:

@@ -5,117 +5,60 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
-from gevent.event import Event
 
-from llmsnap.config import LauncherConfig, Resources
+from llmsnap.config import Resources
 from llmsnap.errors import EngineDown, NoCapacity, Rejected
-from llmsnap.launchers import ClusterLauncher, LaunchSpec, cluster_launcher
 from llmsnap.launchers.cluster.engine import JobPhase
-from llmsnap.launchers.cluster.job import ClusterJob
 from llmsnap.launchers.cluster.job_output import MOST_UNPROVEN, OutputReceiver
 from llmsnap.launchers.cluster.slurm import code_of, expiry_of, node_of, phase_of, reason_of
-from llmsnap.statedir import StateDir
 from tests.fakes.ports import free_port
-from tests.launchers import LIMIT_S
-from tests.launchers.fake_ray import TOKEN
-from tests.launchers.fake_slurm import USER, FakeSlurm
+from tests.launchers import LIMIT_S, until
+from tests.launchers.fake_slurm import FakeSlurm
+from tests.launchers.farm import Farm
 
-ONE_GPU = Resources(gpus=1)
 TALKS = f"{sys.executable} -u -c 'import time\nwhile True: print(time.time()); time.sleep(0.05)'"
 
 
-class Site:
-    """A launcher, and the cluster that it uses."""
-
-    def __init__(self, folder: Path, version: int = 38, **settings: Any) -> None:
-        self.slurm = FakeSlurm(version)
-        self.folder = folder
-        self.output = b""
-        self.settings = LauncherConfig(
-            **{
-                "id": "hpc",
-                "type": "slurm",
-                "address": self.slurm.url,
-                "token": TOKEN,
-                "user": USER,
-                "log_address_given": f"127.0.0.1:{free_port()}",
-                "placement_timeout_s": 2.0,
-                "keeps": True,
-                **settings,
-            }
-        )
-        self.launchers: list[ClusterLauncher] = []
-        self.launcher = self.again()
-
-    def again(self) -> ClusterLauncher:
-        """The launcher of the next run of the same llmsnap."""
-        self.launcher = cluster_launcher(self.settings, StateDir(self.folder))
-        self.launchers.append(self.launcher)
-        return self.launcher
-
-    def spec(self, cmd: str, resources: Resources = ONE_GPU) -> LaunchSpec:
-        return LaunchSpec("m", cmd, "http://localhost:5999", grace_s=0.5, resources=resources)
-
-    def start(self, cmd: str, resources: Resources = ONE_GPU) -> ClusterJob:
-        return self.launcher.start(self.spec(cmd, resources), self.feed, Event())
-
-    def feed(self, data: bytes) -> None:
-        self.output += data
-
-    def submitted(self) -> dict[str, Any]:
-        (job,) = self.slurm.jobs.values()
-        return job.body["job"]
-
-    def close(self) -> None:
-        for launcher in self.launchers:
-            launcher.close()
-        self.slurm.close()
-
-
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    made.close()
+def site(make: Callable[..., Farm]) -> Farm:
+    return make(FakeSlurm(), keeps=True)
 
 
-def wait(fact: Callable[[], Any]) -> None:
-    with gevent.Timeout(LIMIT_S):
-        while not fact():
-            gevent.sleep(0.02)
+def submitted(site: Farm) -> dict[str, Any]:
+    (job,) = site.cluster.jobs.values()
+    return job.body["job"]
 
 
 @pytest.mark.parametrize("version", [38, 41])
-def test_a_server_runs_and_stops_by_either_interface(tmp_path: Path, version: int) -> None:
-    site = Site(tmp_path, version)
-    try:
-        assert site.launcher.describe() == f"Slurm 22.05.8 (v0.0.{version})"
-        job = site.start("sh -c 'echo word; sleep 60'")
-        wait(lambda: site.output == b"word\n")
-        assert (job.node, job.url) == ("node-1", "http://127.0.0.1:5999")
-        assert [node.free_gpus for node in site.launcher.nodes()] == [1, 2]
-        job.stop(0.5)
-        assert str(job.status) == "signal SIGTERM"
-    finally:
-        site.close()
+def test_a_server_runs_and_stops_by_either_interface(make, version: int) -> None:
+    site = make(FakeSlurm(version))
+    assert site.launcher.describe() == f"Slurm 22.05.8 (v0.0.{version})"
+    spec = site.spec("sh -c 'echo word; sleep 60'")
+    job = site.start(spec)
+    assert site.output.wait_for() == "word\n"
+    assert (job.node, job.url) == ("node-1", spec.url.replace("localhost", "127.0.0.1"))
+    assert [node.free_gpus for node in site.launcher.nodes()] == [1, 2]
+    job.stop(0.5)
+    assert str(job.status) == "signal SIGTERM"
 
 
-def test_a_server_that_its_engine_ended_says_why(site: Site) -> None:
-    job = site.start("sleep 60")
-    site.slurm.ends[job.job_id] = "PREEMPTED"
-    (played,) = site.slurm.jobs.values()
+def test_a_server_that_its_engine_ended_says_why(site: Farm) -> None:
+    job = site.start()
+    site.cluster.ends[job.job_id] = "PREEMPTED"
+    (played,) = site.cluster.jobs.values()
     played.popen.terminate()
-    wait(job.gone.is_set)
+    until(job.gone.is_set)
     assert str(job.status) == "another job took its resources (preempted)"
 
 
+MEMORY = {"set": True, "number": 3}
 WANTS = Resources(
     gpus=2, cpus=3.5, ram_bytes=3 << 20, labels={"zone": "z1", "kind": "h100"}, custom={"shard": 4}
 )
@@ -125,105 +68,88 @@ WANTS = Resources(
     ("version", "found"),
     [
         (38, {"gres": "gpu:2,shard:4", "memory_per_node": 3}),
-        (
-            41,
-            {
-                "tres_per_node": "gres/gpu:2,gres/shard:4",
-                "memory_per_node": {"set": True, "number": 3},
-            },
-        ),
+        (41, {"tres_per_node": "gres/gpu:2,gres/shard:4", "memory_per_node": MEMORY}),
     ],
 )
-def test_a_submission_has_what_the_model_asks_for(tmp_path: Path, version: int, found) -> None:
-    site = Site(tmp_path, version, partition="gpu", account="llm", env=("PATH=/opt/bin:/bin",))
-    try:
-        site.start("sleep 60", WANTS)
-        job = site.submitted()
-        found |= {
-            "cpus_per_task": 4,
-            "constraints": "z1&h100",
-            "partition": "gpu",
-            "account": "llm",
-            "requeue": False,
-            "standard_output": "/dev/null",
-        }
-        assert {name: job.get(name) for name in found} == found
-        assert json.loads(job["comment"])["model"] == "m"
-        assert "PATH=/opt/bin:/bin" in str(job["environment"]).replace("': '", "=")
-    finally:
-        site.close()
+def test_a_submission_has_what_the_model_asks_for(make, version: int, found) -> None:
+    where = {"partition": "gpu", "account": "llm"}
+    site = make(FakeSlurm(version), **where, env=("PATH=/opt/bin:/bin",))
+    site.start(site.spec(resources=WANTS))
+    job = submitted(site)
+    found |= {"cpus_per_task": 4, "constraints": "z1&h100", **where}
+    found |= {"requeue": False, "standard_output": "/dev/null"}
+    assert {name: job.get(name) for name in found} == found
+    assert json.loads(job["comment"])["model"] == "m"
+    assert "PATH=/opt/bin:/bin" in str(job["environment"]).replace("': '", "=")
 
 
-def test_a_job_that_waits_is_cancelled(site: Site) -> None:
-    site.slurm.is_stuck = True
+def test_a_job_that_waits_is_cancelled(site: Farm) -> None:
+    site.cluster.hold()
+    site.again(placement_timeout_s=0.3)
     with pytest.raises(NoCapacity):
-        site.start("sleep 60")
-    wait(lambda: [job.status for job in site.slurm.jobs.values()] == ["STOPPED"])
+        site.start()
+    until(lambda: site.jobs() == ["STOPPED"])
 
 
-def test_what_slurm_refuses_is_not_tried_again(site: Site) -> None:
-    for resources, words in ((Resources(gpus=9), "configuration"), (Resources(gpus=0.5), "whole")):
+def test_what_slurm_refuses_is_not_tried_again(site: Farm) -> None:
+    for gpus, words in ((9, "configuration"), (0.5, "whole")):
         with pytest.raises(Rejected) as refusal:
-            site.start("sleep 60", resources)
+            site.start(gpus=gpus)
         assert words in f"{refusal.value}{refusal.value.detail}"
-    assert not site.slurm.jobs
+    assert not site.cluster.jobs
 
 
-def test_a_submission_whose_reply_is_lost_starts_one_job(site: Site) -> None:
-    site.slurm.losing_replies = 1
-    site.start("sleep 60")
-    assert site.submitted()["dependency"] == "singleton"
+def test_a_submission_whose_reply_is_lost_starts_one_job(site: Farm) -> None:
+    site.cluster.losing_replies = 1
+    site.start()
+    assert submitted(site)["dependency"] == "singleton"
 
 
-def test_a_token_that_expired_or_is_wrong_is_told(tmp_path: Path) -> None:
+def test_a_token_that_expired_or_is_wrong_is_told(make) -> None:
     claims = base64.urlsafe_b64encode(json.dumps({"exp": int(time.time()) - 9}).encode())
     for token, error, words in (
         (f"x.{claims.decode().rstrip('=')}.x", Rejected, "expired on"),
         ("wrong", EngineDown, "token is not one of this user"),
     ):
-        site = Site(tmp_path, token=token)
-        try:
-            with pytest.raises(error) as told:
-                site.launcher.describe()
-            assert words in f"{told.value}{told.value.detail}"
-        finally:
-            site.close()
+        with pytest.raises(error) as told:
+            make(FakeSlurm(), token=token).launcher.describe()
+        assert words in f"{told.value}{told.value.detail}"
     assert [expiry_of(text) for text in ("", "a.b", "a.e30.c", "a.bnVsbA.c")] == [None] * 4
 
 
 # --- output ---------------------------------------------------------------------------------------
 
 
-def test_output_comes_by_files_of_a_shared_folder_as_well(tmp_path: Path) -> None:
-    site = Site(tmp_path, logs=f"file:{tmp_path}/")
-    try:
-        job = site.start("sh -c 'echo first; sleep 0.3; echo second; sleep 60'")
-        file = Path(site.submitted()["standard_output"])
-        assert file.parent == tmp_path
-        wait(lambda: site.output == b"first\nsecond\n")
-        job.stop(0.5)
-        wait(lambda: not file.exists())
-    finally:
-        site.close()
+def test_output_comes_by_files_of_a_shared_folder_as_well(make, tmp_path: Path) -> None:
+    site = make(FakeSlurm(), logs=f"file:{tmp_path}/")
+    gate = f"until [ -e {tmp_path}/go ]; do :; done"
+    job = site.start(f"sh -c 'echo first; {gate}; echo second; sleep 60'")
+    file = Path(submitted(site)["standard_output"])
+    assert file.parent == tmp_path
+    site.output.wait_for()
+    (tmp_path / "go").touch()
+    assert site.output.wait_for(times=2) == "first\nsecond\n"
+    job.stop(0.5)
+    until(lambda: not file.exists())
 
 
-def test_output_goes_on_in_the_next_run_of_llmsnap(site: Site) -> None:
-    job = site.start(TALKS)
-    wait(lambda: site.output.count(b"\n") > 3)
+def test_output_goes_on_in_the_next_run_of_llmsnap(site: Farm) -> None:
+    spec = site.spec(TALKS)
+    job = site.start(spec)
+    site.output.wait_for(times=4)
     site.launcher.release()
     job.stop(0)
     site.launcher.close()
-    site.output = b""
-    assert site.again().adopt([site.spec(TALKS)]) == ["m"]
-    again = site.start(TALKS)
+    site.output.data = b""
+    assert site.again().adopt([spec]) == ["m"]
+    again = site.start(spec)
     assert again.is_adopted
-    wait(lambda: site.output.count(b"\n") > 5)
-    assert site.output.startswith(b"\n[some of the output was lost]\n")
+    assert site.output.wait_for(times=6).startswith("\n[some of the output was lost]\n")
     again.stop(0.5)
 
 
-def test_strangers_cannot_add_to_the_output(site: Site) -> None:
-    job = site.start("sleep 60")
+def test_strangers_cannot_add_to_the_output(site: Farm) -> None:
+    job = site.start()
     port = int(site.settings.log_address.rpartition(":")[2])
     for hello in (f"{job.job_id} {'0' * 32}\n", "x" * 1000, f"{job.job_id}\n", "\xff\n"):
         with socket.create_connection(("127.0.0.1", port)) as sock:
@@ -231,7 +157,7 @@ def test_strangers_cannot_add_to_the_output(site: Site) -> None:
             sock.settimeout(LIMIT_S)
             with suppress(ConnectionResetError):
                 assert sock.recv(1) == b""
-    assert site.output == b""
+    assert site.output.data == b""
 
 
 # --- replies --------------------------------------------------------------------------------------
