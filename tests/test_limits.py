@@ -1,6 +1,7 @@
 import os
 import resource
 import sys
+from pathlib import Path
 
 import pytest
 from gevent import subprocess
@@ -99,6 +100,11 @@ MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 V1 = "8:cpu,cpuacct:/docker/x\n5:memory:/docker/x\n"
 
 
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
 @pytest.mark.parametrize(
     ("cgroup", "files", "expected"),
     [
@@ -119,37 +125,27 @@ def test_memory_is_that_of_the_machine_or_what_cgroups_allow(
     tmp_path, cgroup, files: dict[str, str], expected: int
 ) -> None:
     if cgroup is not None:
-        (tmp_path / "proc/self").mkdir(parents=True)
-        (tmp_path / "proc/self/cgroup").write_text(cgroup)
+        write(tmp_path / "proc/self/cgroup", cgroup)
     for name, text in files.items():
-        file = tmp_path / "sys/fs/cgroup" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        write(tmp_path / "sys/fs/cgroup" / name, text)
     assert limits.memory_bytes(tmp_path) == expected
 
 
 def test_kills_for_lack_of_memory_are_counted(tmp_path) -> None:
     assert 1 << 20 < limits.memory_bytes() <= MACHINE
     assert limits.oom_kills(tmp_path) == 0, "unknown"
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/vmstat").write_text("pgfault 7\noom_kill 3\noom_kill_x 9\n")
+    write(tmp_path / "proc/vmstat", "pgfault 7\noom_kill 3\noom_kill_x 9\n")
     assert limits.oom_kills(tmp_path) == 3
 
 
 def test_available_memory_is_the_least_of_the_machine_and_its_cgroups(tmp_path) -> None:
-    def write(path: str, text: str) -> None:
-        file = tmp_path / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-    write("proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 900 kB\n")
+    box = tmp_path / "sys/fs/cgroup/box"
+    write(tmp_path / "proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 900 kB\n")
     assert limits.memory_available(tmp_path) == 900 * 1024
-    write("proc/self/cgroup", "0::/box\n")
-    write("sys/fs/cgroup/box/memory.max", "800000\n")
-    write("sys/fs/cgroup/box/memory.current", "700000\n")
-    write("sys/fs/cgroup/box/memory.stat", "file 300000\nshmem 100000\n")
-    assert limits.memory_available(tmp_path) == 800_000 - 500_000, (
-        "its files can be dropped, shmem not"
-    )
-    write("sys/fs/cgroup/memory.max", "max\n")
+    write(tmp_path / "proc/self/cgroup", "0::/box\n")
+    write(box / "memory.max", "800000\n")
+    write(box / "memory.current", "700000\n")
+    write(box / "memory.stat", "file 300000\nshmem 100000\n")  # files can be dropped, shmem not
+    assert limits.memory_available(tmp_path) == 800_000 - 500_000
+    write(box.parent / "memory.max", "max\n")
     assert limits.memory_available(tmp_path) == 300_000

@@ -1,5 +1,6 @@
 import hashlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gevent
@@ -12,12 +13,22 @@ from llmsnap.configfile import Look
 from llmsnap.reload import ConfigWatcher
 from tests.parity import parity
 
+LIMIT_S = 4
+
 
 class Changes:
+    """Watches files, and notes changes of them."""
+
     def __init__(self) -> None:
         self.count = 0
         self.came = Event()
         self.hold: Event | None = None
+        self.watchers: list[ConfigWatcher] = []
+
+    def watch(self, what: Path | Sources, loaded: str = "", poll_s: float = 60) -> None:
+        sources = str(what) if isinstance(what, Path) else what
+        self.watchers.append(ConfigWatcher(sources, self, quiet_s=0.03, poll_s=poll_s))
+        self.watchers[-1].open(loaded)
 
     def __call__(self, found: Look) -> None:
         self.count += 1
@@ -27,13 +38,37 @@ class Changes:
             self.hold.wait()
 
     def wait(self) -> None:
-        assert self.came.wait(3)
+        assert self.came.wait(LIMIT_S)
         self.came.clear()
 
 
 @pytest.fixture
-def changes() -> Changes:
-    return Changes()
+def changes() -> Iterator[Changes]:
+    made = Changes()
+    yield made
+    for each in made.watchers:
+        each.close()
+
+
+class Looks:
+    """Looks at the files, before each of which something is done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.steps: Iterator[Callable[[], object]] = iter(())
+        look = configfile.look
+
+        def counted(path: str) -> Look:
+            self.count += 1
+            next(self.steps, lambda: None)()
+            return look(path)
+
+        monkeypatch.setattr(configfile, "look", counted)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
 
 
 @pytest.fixture
@@ -44,45 +79,44 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def watch(file: Path, changes: Changes) -> Iterator[ConfigWatcher]:
-    watcher = ConfigWatcher(str(file), changes, quiet_s=0.03, poll_s=60)
-    watcher.open()
-    yield watcher
-    watcher.close()
+def watched(file: Path, changes: Changes) -> Path:
+    changes.watch(file)
+    return file
 
 
 @parity("Reload", "`-watch-config`")
 def test_many_writes_are_one_change_and_other_files_of_the_folder_do_not_matter(
-    watch: ConfigWatcher, file: Path, changes: Changes
+    watched: Path, changes: Changes, looks: Looks
 ) -> None:
-    file.with_name("other.log").write_text("line")
-    for size in range(5):
-        file.write_text("x" * (size + 2))
-        gevent.idle()
+    looks.steps = iter([lambda n=n: watched.write_text("x" * n) for n in range(3, 7)])
+    watched.with_name("other.log").write_text("line")
+    gevent.idle()
+    assert looks.count == 0
+    watched.write_text("xx")
     changes.wait()
-    assert changes.count == 1
+    assert (changes.count, changes.content) == (1, b"xxxxxx")
 
 
 def test_a_rename_over_the_file_is_seen_and_a_removal_when_it_is_back(
-    watch: ConfigWatcher, file: Path, changes: Changes
+    watched: Path, changes: Changes
 ) -> None:
-    new = file.with_suffix(".tmp")
+    new = watched.with_suffix(".tmp")
     new.write_text("b")
-    new.rename(file)
+    new.rename(watched)
     changes.wait()
-    file.unlink()
+    watched.unlink()
     gevent.idle()
     assert changes.count == 1
-    file.write_text("back")
+    watched.write_text("back")
     changes.wait()
 
 
-def test_changes_during_a_reload_cause_exactly_one_more(watch, file, changes) -> None:
+def test_changes_during_a_reload_cause_exactly_one_more(watched: Path, changes: Changes) -> None:
     changes.hold = Event()
-    file.write_text("bb")
+    watched.write_text("bb")
     changes.wait()
-    file.write_text("ccc")
-    file.write_text("dddd")
+    watched.write_text("ccc")
+    watched.write_text("dddd")
     changes.hold.set()
     changes.wait()
     assert changes.count == 2
@@ -95,97 +129,59 @@ def test_a_swap_of_the_data_link_is_seen(tmp_path: Path, changes: Changes) -> No
         (tmp_path / version / "config.yaml").write_text(version)
     (tmp_path / "..data").symlink_to("1")
     (tmp_path / "config.yaml").symlink_to("..data/config.yaml")
-    watcher = ConfigWatcher(str(tmp_path / "config.yaml"), changes, quiet_s=0.03, poll_s=60)
-    watcher.open()
+    changes.watch(tmp_path / "config.yaml")
     (tmp_path / "..data_tmp").symlink_to("2")
     (tmp_path / "..data_tmp").replace(tmp_path / "..data")
     changes.wait()
-    watcher.close()
 
 
-def test_a_change_before_the_watch_began_is_not_missed(file: Path, changes: Changes) -> None:
-    loaded = hashlib.sha256(b"what was loaded").hexdigest()
-    watcher = ConfigWatcher(str(file), changes, quiet_s=0.01, poll_s=60)
-    watcher.open(loaded)
-    changes.wait()
-    watcher.close()
-    watcher = ConfigWatcher(str(file), changes, quiet_s=0.01, poll_s=60)
-    watcher.open(hashlib.sha256(b"a").hexdigest())
+@pytest.mark.parametrize(("loaded", "count"), [(b"what was loaded", 1), (b"a", 0)])
+def test_a_change_before_the_watch_began_is_not_missed(
+    file: Path, changes: Changes, looks: Looks, loaded: bytes, count: int
+) -> None:
+    changes.watch(file, hashlib.sha256(loaded).hexdigest())
     gevent.idle()
-    watcher.close()
-    assert changes.count == 1
+    assert looks.count == count
+    if count:
+        changes.wait()
 
 
 def test_without_inotify_a_poll_sees_it(file: Path, changes: Changes, monkeypatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "inotify_simple", None)
-    watcher = ConfigWatcher(str(file), changes, quiet_s=0.02, poll_s=0.02)
-    watcher.open()
+    monkeypatch.setitem(sys.modules, "inotify_simple", None)
+    changes.watch(file, poll_s=0.02)
     file.write_text("bb")
     changes.wait()
-    watcher.close()
 
 
 @pytest.mark.parametrize("leases", ["ours", "not ours"])
 def test_a_file_in_the_hands_of_its_writer_is_left_alone(
-    watch: ConfigWatcher,
-    file: Path,
-    changes: Changes,
-    monkeypatch: pytest.MonkeyPatch,
-    leases: str,
+    watched: Path, changes: Changes, looks: Looks, monkeypatch, leases: str
 ) -> None:
-    looks = Counted(monkeypatch)
     if leases == "not ours":  # a lease takes a file of our own
         monkeypatch.setattr(configfile, "is_open_for_writing", lambda path: False)
-    with file.open("w") as writer:
-        looks.wait_for(4)
+    fourth = Event()
+    looks.steps = iter([int, int, int, fourth.set])
+    with watched.open("w") as writer:
+        assert fourth.wait(LIMIT_S)
         writer.write("whole")
     changes.wait()
     assert (changes.count, changes.content) == (1, b"whole")
-
-
-class Counted:
-    """Looks at the file, to be waited for."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.left = 0
-        self.enough = Event()
-        look = configfile.look
-
-        def counted(path: str) -> Look:
-            self.left -= 1
-            if self.left <= 0:
-                self.enough.set()
-            return look(path)
-
-        monkeypatch.setattr(configfile, "look", counted)
-
-    def wait_for(self, number: int) -> None:
-        self.left = number
-        self.enough.clear()
-        assert self.enough.wait(3)
 
 
 # --- a directory ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, changes: Changes) -> Path:
     made = tmp_path / "conf.d"
     made.mkdir()
     (made / "a.yaml").write_text("a")
+    changes.watch(Sources("", str(made)), poll_s=0.02)
     return made
 
 
-@pytest.fixture
-def watch_folder(folder: Path, changes: Changes) -> Iterator[ConfigWatcher]:
-    watcher = ConfigWatcher(Sources("", str(folder)), changes, quiet_s=0.03, poll_s=0.02)
-    watcher.open()
-    yield watcher
-    watcher.close()
-
-
 @parity("`-config-dir`", "with `-watch-config`: one reload for each change", "the same")
-def test_files_that_come_change_and_go_are_seen(watch_folder, folder: Path, changes) -> None:
+def test_files_that_come_change_and_go_are_seen(folder: Path, changes: Changes) -> None:
     (folder / "b.yaml").write_text("b")
     (folder / "c.yml").write_text("c")
     changes.wait()
@@ -199,9 +195,7 @@ def test_files_that_come_change_and_go_are_seen(watch_folder, folder: Path, chan
 
 
 @parity("`-config-dir`", "a directory that is gone or empty for a moment is no change", "the same")
-def test_a_directory_that_is_lost_counts_only_when_it_is_back(
-    watch_folder, folder: Path, changes
-) -> None:
+def test_a_directory_that_is_lost_counts_only_when_it_is_back(folder: Path, changes) -> None:
     folder.rename(folder.parent / "away")
     (folder.parent / "away" / "a.yaml").rename(folder.parent / "a.yaml")
     folder.mkdir()  # empty

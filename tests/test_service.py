@@ -1,10 +1,11 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gevent.event import Event as Flag
 
-from llmsnap.config import advice_on, load, load_with_advice
+from llmsnap.config import Config, advice_on, load, load_with_advice
 from llmsnap.configfile import look
 from llmsnap.errors import ConfigError, Draining, StartFailed, UnknownModel
 from llmsnap.launchers import LaunchSpec, Output
@@ -36,11 +37,19 @@ class Bench:
         self.path = path
         path.write_text(TEXT)
         self.launcher = FakeLauncher()
-        self.service = Service(load(str(path)), launchers={"local": self.launcher})
-        self.service.rest_s = 0.001
         self.events: list[Event] = []
         self.came = Flag()
+        self.services: list[Service] = []
+        self.renew()
+
+    def renew(self, config: Config | None = None, **more: Any) -> Service:
+        """Make a service of the file, as llmsnap does when it starts."""
+        launchers = {"local": self.launcher}
+        self.service = Service(config or load(str(self.path)), launchers=launchers, **more)
+        self.service.rest_s = 0.001
         self.service.bus.subscribe(Event, self._note)
+        self.services.append(self.service)
+        return self.service
 
     def _note(self, event: Event) -> None:
         self.events.append(event)
@@ -66,13 +75,18 @@ def quick(monkeypatch) -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def unopened(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path / "config.yaml")
-    made.service.open()
-    made.service.open()
     yield made
-    made.service.close(0)
-    made.service.close(0)
+    for service in [*made.services, made.service]:
+        service.close(0)
+
+
+@pytest.fixture
+def bench(unopened: Bench) -> Bench:
+    unopened.service.open()
+    unopened.service.open()
+    return unopened
 
 
 def test_a_load_is_told_on_the_bus_and_kept(bench: Bench) -> None:
@@ -91,8 +105,8 @@ def test_a_load_is_told_on_the_bus_and_kept(bench: Bench) -> None:
     assert len(bench.launcher.handles) == 2
 
 
-def test_preloads_are_told_as_they_end(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "config.yaml")
+def test_preloads_are_told_as_they_end(unopened: Bench) -> None:
+    bench = unopened
     bench.edit("models:", "hooks: {on_startup: {preload: [b, a]}}\nmodels:")
     start = bench.launcher.start
 
@@ -102,16 +116,13 @@ def test_preloads_are_told_as_they_end(tmp_path: Path) -> None:
         return start(spec, output, cancelled)
 
     bench.launcher.start = only_b
-    bench.service = Service(load(str(bench.path)), launchers={"local": bench.launcher})
-    bench.service.bus.subscribe(Event, bench._note)
-    bench.service.open()
+    bench.renew().open()
     bench.wait_for(lambda: len(bench.of(ModelPreloaded)) == 2)
     done, failed = bench.of(ModelPreloaded)
     swaps = {swap.target: swap.swap_id for swap in bench.of(SwapFinished)}
     assert (done.model_id, done.success, done.swap_id) == ("b", True, 1)
     assert (failed.model_id, failed.success, failed.reason) == ("a", False, "a: no")
     assert failed.swap_id == swaps["a"]
-    bench.service.close(0)
 
 
 @parity("Reload", "a reload stops every model", "only models whose process changes are restarted")
@@ -182,44 +193,36 @@ def test_a_reload_keeps_the_active_profile_where_it_still_exists(bench: Bench) -
     ],
 )
 def test_the_active_profile_outlives_a_restart(
-    tmp_path: Path, activated: str, names: str, hook: str, active: str
+    unopened: Bench, tmp_path: Path, activated: str, names: str, hook: str, active: str
 ) -> None:
-    state = StateDir(tmp_path)
-    bench = Bench(tmp_path / "config.yaml")
+    bench, state = unopened, StateDir(tmp_path)
     for name in ("work", activated):
-        bench.service = Service(load(str(bench.path)), state=state)
-        bench.service.rest_s = 0.001
-        bench.service.open()
+        bench.renew(state=state).open()
         profiles(bench, "work", "away")
         bench.service.activate_profile(name)
         bench.service.close(0)
-    bench.service = Service(load(str(bench.path)), state=state)
+    bench.renew(state=state)
     profiles(bench, *names.split(), first=hook)
-    again = Service(load(str(bench.path)), state=state)
-    again.open()
-    assert again.runtime.profile == active
-    again.close(0)
+    bench.renew(state=state).open()
+    assert bench.service.runtime.profile == active
 
 
 def test_what_a_dead_llmsnap_left_is_stopped_and_told_before_anything_starts(
-    tmp_path: Path, caplog
+    unopened: Bench, caplog
 ) -> None:
-    bench = Bench(tmp_path / "config.yaml")
-    bench.launcher.leftovers = ["pid 7 of model a"]
-    bench.service.open()
+    unopened.launcher.leftovers = ["pid 7 of model a"]
+    unopened.service.open()
     assert "stopped what an earlier run left behind: pid 7 of model a" in caplog.text
-    bench.service.close(0)
 
 
 def test_variables_of_keys_are_withheld_from_models_those_of_before_too(
-    tmp_path: Path, monkeypatch
+    unopened: Bench, monkeypatch
 ) -> None:
     monkeypatch.setenv("OLD_KEY", "old")
     monkeypatch.setenv("NEW_KEY", "new")
-    bench = Bench(tmp_path / "config.yaml")
+    bench = unopened
     bench.edit("models:", "apiKeys: ['${env.OLD_KEY}']\nmodels:")
-    bench.service = Service(load(str(bench.path)), launchers={"local": bench.launcher})
-    bench.service.open()
+    bench.renew().open()
     assert bench.launcher.withheld == {"OLD_KEY"}
     bench.edit("OLD_KEY", "NEW_KEY")
     bench.service.reload()
@@ -229,14 +232,12 @@ def test_variables_of_keys_are_withheld_from_models_those_of_before_too(
 
 
 def test_a_reload_says_what_only_a_restart_does(bench: Bench, caplog) -> None:
-    text = bench.path.read_text()
-    bench.path.write_text(f"{text}\nuiOrigin: separate\nupstream: {{origin: 8081}}\n")
+    origin = "uiOrigin: separate\nupstream: {origin: 8081}\n"
+    bench.edit("models:", f"{origin}models:")
     bench.service.reload()
     assert "upstream.origin is opened by a restart only" in caplog.text
     caplog.clear()
-    bench.path.write_text(
-        f"{text}\nuiOrigin: separate\nupstream: {{origin: ':8081'}}\nlogLevel: warn\n"
-    )
+    bench.edit("8081}", "':8081'}\nlogLevel: warn")
     bench.service.reload()
     assert "restart" not in caplog.text
 
@@ -305,10 +306,8 @@ def test_an_open_server_that_others_reach_is_warned_of_at_start_and_when_keys_go
 
     texts = ("apiKeys: [a-key-of-some-length]", "apiKeys: []", "apiKeys: []")
     assert [reload(keys) for keys in texts] == [False, True, False]
-    other = Service(load(str(bench.path)), launchers={"local": bench.launcher})
     caplog.clear()
-    other.open()
-    other.close(0)
+    bench.renew().open()
     assert "no apiKeys" in caplog.text
 
 
@@ -322,9 +321,7 @@ def test_advice_on_the_configuration_is_logged_and_kept_at_start_and_at_each_rel
 ) -> None:
     bench.path.write_text(f"colour: red\n{TEXT}")
     loaded = load_with_advice(str(bench.path))
-    other = Service(loaded.config, launchers={"local": bench.launcher}, advice=advice_on(loaded))
-    other.open()
-    other.close(0)
+    bench.renew(loaded.config, advice=advice_on(loaded)).open()
     assert f"configuration: {bench.path}:1:1: colour: unknown key" in caplog.text
     caplog.clear()
     bench.service.reload()
