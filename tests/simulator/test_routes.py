@@ -44,39 +44,60 @@ def test_a_route_is_found_by_method_and_path(method, path, found):
 
 CHAT = {"messages": [{"role": "user", "content": "a"}]}
 PATH = "/v1/chat/completions"
+REFUSED = {
+    PATH: [b"", {}, {"messages": []}, {"messages": "a"}],
+    "/v1/completions": [{}],
+    "/v1/responses": [{"model": "m"}],
+    "/completion": [{}],
+    "/infill": [{}],
+    "/v1/embeddings": [{}, {"input": []}, {"input": None}],
+    "/rerank": [{"query": "a"}],
+    "/v1/audio/speech": [{}],
+    "/v1/images/generations": [{}],
+    f"{PATH}?sim_status=204": [CHAT],  # no error
+    f"{PATH}?sim_encoding=br": [CHAT],
+    f"{PATH}?wait=soon": [CHAT],
+    **{f"/sleep?level={level}": [None] for level in ("3", "0.5", "deep")},
+    "/collective_rpc": [b"", {}, {"method": "other"}],
+    "/sim/options": [
+        *({"port": 1}, {"nonsense": 1}, {"hang": 1}, {"tokens": "3"}, {"tokens": True}),
+        {"hang": True, "tokens": -1},
+    ],
+}
 
 
-def test_an_error_can_be_asked_for(sim):
-    for path, body in ((f"{PATH}?sim_status=429", CHAT), (PATH, {**CHAT, "sim_status": 429})):
+@pytest.mark.parametrize("path", REFUSED)
+def test_what_is_no_request_is_refused_and_changes_nothing(sim, path):
+    before = sim.state.options
+    for body in REFUSED[path]:
         answer = sim.post(path, body)
-        assert answer.status == answer.json["error"]["code"] == 429
-    assert sim.post(f"{PATH}?sim_status=204", CHAT).status == 400, "only an error"
+        assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
+    assert (sim.state.options, bool(sim.state.asleep)) == (before, False)
 
 
 @pytest.mark.parametrize(
-    ("path", "bodies"),
+    ("asked", "status"),
     [
-        (PATH, [b"", {}, {"messages": []}, {"messages": "a"}]),
-        ("/v1/completions", [{}]),
-        ("/v1/responses", [{"model": "m"}]),
-        ("/completion", [{}]),
-        ("/infill", [{}]),
-        ("/v1/embeddings", [{}, {"input": []}, {"input": None}]),
-        ("/rerank", [{"query": "a"}]),
-        ("/v1/audio/speech", [{}]),
-        ("/v1/images/generations", [{}]),
+        ("GET /nope", 404),
+        ("GET /ws", 426),
+        ("GET /sleep", 405),
+        ("POST /reset_prefix_cache", 200),
+        ("POST /wake_up_fail", 500),
+        ("GET /redirect", 400),
+        *((f"GET /status/{code}", code) for code in (200, 204, 304, 404, 599)),
+        *((f"GET /status/{text}", 400) for text in ("", "x", "100", "1000", "200/x")),
     ],
 )
-def test_a_request_without_an_input_is_refused(sim, path, bodies):
-    for body in bodies:
+def test_a_status_for_each_request(sim, asked, status):
+    answer = sim.call(*asked.split())
+    assert (answer.status, bool(answer.body)) == (status, status not in {204, 304})
+
+
+def test_errors_and_delays_can_be_asked_for(sim):
+    for path, body in ((f"{PATH}?sim_status=429", CHAT), (PATH, {**CHAT, "sim_status": 429})):
         answer = sim.post(path, body)
-        assert answer.status == 400
-        assert answer.json["error"]["type"] == "invalid_request_error"
-
-
-def test_a_delay_can_be_asked_for_in_either_spelling(sim):
+        assert answer.status == answer.json["error"]["code"] == 429
     assert sim.post(f"{PATH}?sim_delay=0.001&wait=1ms", CHAT).status == 200
-    assert sim.post(f"{PATH}?wait=soon", CHAT).status == 400
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,3 @@ def test_an_upgrade_then_an_echo_then_the_end(sim, path):
         assert stream.read(7) == b"\x81\x05hello"
         sock.sendall(masked(0x88, b""))
         assert stream.read() == b"\x88\x00"
-
-
-def test_without_an_upgrade_it_is_refused(sim):
-    assert sim.get("/ws").status == 426
