@@ -142,38 +142,37 @@ def other_world(mark: int) -> int:
     return mark ^ (1 << (guardian.RUN_BITS + guardian.PID_BITS))
 
 
+def living_owner(later: int = 0) -> int:
+    """The mark of a process that runs, or of one with its id that began *later*."""
+    return guardian._pack(os.getppid(), guardian.start_of(os.getppid()) + later)
+
+
 @pytest.mark.parametrize(
-    ("owner", "child"),
+    ("owner", "beside", "child", "is_debris"),
     [
-        (guardian.own_mark, "another:m:1"),
-        (lambda: guardian._pack(os.getppid(), guardian.start_of(os.getppid())), f"{INSTANCE}:m:1"),
-        (lambda: guardian._pack(1, guardian.start_of(1)), f"{INSTANCE}:m:1"),
-        (lambda: other_world(dead_owner()), f"{INSTANCE}:m:1"),
+        (guardian.own_mark, None, "another:m:1", False),
+        (living_owner, None, f"{INSTANCE}:m:1", False),
+        (lambda: guardian._pack(1, guardian.start_of(1)), None, f"{INSTANCE}:m:1", False),
+        (lambda: other_world(dead_owner()), None, f"{INSTANCE}:m:1", False),
+        (lambda: living_owner(1), None, "another:m:1", True),
+        # An llmsnap may be a model of another one, and its own models may keep the limit.
+        (dead_owner, living_owner, "another:m:1", False),
+        (living_owner, dead_owner, "another:m:1", False),
     ],
-    ids=["ours, of another instance", "a living owner", "init", "a namespace elsewhere"],
+    ids=[
+        *("ours, of another instance", "a living owner", "init", "a namespace elsewhere"),
+        *("its process id is in use again", "dead beside living", "living beside dead"),
+    ],
 )
-def test_what_is_not_debris_for_certain_is_left_alone(marked: Marked, owner, child: str) -> None:
-    mark = owner() + 1
-    popen = marked.start(mark, env=shown(mark, child))
-    assert popen.pid not in debris()
-    assert popen.poll() is None
-
-
-def test_the_process_id_of_a_dead_owner_may_be_in_use_again(marked: Marked) -> None:
+def test_debris_is_what_a_dead_owner_left_for_certain(
+    marked: Marked, owner, beside, child: str, is_debris: bool
+) -> None:
     """An owner is its process id and its start time."""
-    reused = guardian._pack(os.getppid(), guardian.start_of(os.getppid()) + 1)
-    popen = marked.start(reused + 1)
-    assert popen.pid in debris()
-
-
-def test_a_mark_of_a_dead_owner_beside_one_of_a_living_owner_is_no_debris(marked: Marked) -> None:
-    """An llmsnap may be a model of another one, and its own models may keep the limit."""
-    living = guardian._pack(os.getppid(), guardian.start_of(os.getppid())) + 1
-    started = [
-        marked.start(dead_owner() + 1, env=shown(living)),
-        marked.start(living, env=shown(dead_owner() + 1)),
-    ]
-    assert not debris() & {popen.pid for popen in started}
+    mark = owner() + 1
+    variable = mark if beside is None else beside() + 1
+    popen = marked.start(mark, env=shown(variable, child))
+    assert (popen.pid in debris()) is is_debris
+    assert popen.poll() is None
 
 
 def test_an_owner_that_cannot_be_seen_counts_as_alive(marked: Marked, monkeypatch) -> None:

