@@ -30,7 +30,7 @@ def test_a_child_whose_parent_is_gone_ends_itself(monkeypatch) -> None:
     monkeypatch.setattr(limits.os, "getpid", os.getppid)
     setup = limits.child_setup()
     child = subprocess.Popen(["sleep", "60"], preexec_fn=setup)
-    assert child.wait(4) == 1
+    assert child.wait(10) == 1
 
 
 # Prints its core limit, that of a child, whether it is dumpable, whether it can read the child.

@@ -19,7 +19,7 @@ from llmsnap.service import Service
 from tests.fakes.launcher import FakeHandle, FakeLauncher
 from tests.launchers import until
 
-LIMIT_S = 4
+LIMIT_S = 10
 
 
 class Meter:

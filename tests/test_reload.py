@@ -13,7 +13,7 @@ from llmsnap.configfile import Look
 from llmsnap.reload import ConfigWatcher
 from tests.parity import parity
 
-LIMIT_S = 4
+LIMIT_S = 10
 
 
 class Changes:

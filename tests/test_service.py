@@ -58,7 +58,7 @@ class Bench:
     def wait_for(self, fact) -> None:
         while not fact():
             self.came.clear()
-            assert self.came.wait(3), self.events
+            assert self.came.wait(10), self.events
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if type(event) is kind]

@@ -11,6 +11,7 @@ from llmsnap.launchers.external import ExternalServer
 from llmsnap.models import Process, State
 from tests.fakes.ports import free_port
 from tests.fakes.upstream import FakeUpstream
+from tests.launchers import LIMIT_S
 
 
 class Quiet:
@@ -37,7 +38,7 @@ def upstream() -> Iterator[FakeUpstream]:
     server.stop()
 
 
-def process(launcher: ExternalLauncher, url: str, limit_s: float = 4.0) -> Process:
+def process(launcher: ExternalLauncher, url: str, limit_s: float = LIMIT_S) -> Process:
     settings = ModelConfig(id="m", proxy=url, launcher=EXTERNAL, health_check_timeout_s=limit_s)
     return Process(settings, {EXTERNAL: launcher}, Quiet(), lambda *_: None)
 

@@ -10,6 +10,7 @@ from gevent.event import Event
 from llmsnap.launchers.base import LaunchSpec
 from llmsnap.launchers.local import files
 from llmsnap.launchers.local.child import LocalLauncher
+from tests.launchers import LIMIT_S, until
 
 ENV = ["WEIGHTS={dir}/env.gguf"]
 COMMANDS = {
@@ -125,10 +126,11 @@ def test_a_file_system_that_does_not_answer_is_asked_once(folder: Path, monkeypa
     monkeypatch.setattr(files, "fingerprint", hang)
     monkeypatch.setattr(files, "LIMIT_S", 0.05)
     assert made.now is None
+    until(lambda: asked)
     assert made.now is None
     assert asked == [1]
     answers.set()
-    monkeypatch.setattr(files, "LIMIT_S", 5)
+    monkeypatch.setattr(files, "LIMIT_S", LIMIT_S)
     assert made.now == frozenset()
     assert asked == [1]
     assert made.now == frozenset()

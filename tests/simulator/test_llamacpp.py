@@ -45,8 +45,8 @@ def test_similar_texts_are_closer():
 )
 def test_embeddings(sim, given, count, tokens):
     answer = sim.post("/v1/embeddings", {"input": given}).json
-    assert [each["index"] for each in answer["data"]] == list(range(count))
-    assert len(answer["data"][0]["embedding"]) == 64
+    shape = [(each["index"], len(each["embedding"])) for each in answer["data"]]
+    assert shape == [(index, 64) for index in range(count)]
     assert answer["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
@@ -60,7 +60,6 @@ def test_embeddings_in_base64_are_the_same_numbers(sim):
 def test_rerank_puts_the_likest_first(sim, path):
     documents = ["a ship", {"text": "a red cat"}, "cat"]
     answer = sim.post(path, {"query": "red cat", "documents": documents, "top_n": 2}).json
-    assert [result["index"] for result in answer["results"]] == [1, 2]
-    scores = [result["relevance_score"] for result in answer["results"]]
-    assert scores == sorted(scores, reverse=True)
+    (first, first_score), (second, second_score) = (one.values() for one in answer["results"])
+    assert (first, second, first_score > second_score) == (1, 2, True)
     assert answer["usage"]["prompt_tokens"] == 8

@@ -18,7 +18,6 @@ from tests.simulator.conftest import cut
 SPEECH, TEXTS, IMAGES = "/v1/audio/speech", "/v1/audio/transcriptions", "/v1/images/generations"
 FORM = "multipart/form-data; boundary=xx"
 PNG = b64encode(png("a cat")).decode()
-SOUNDS = pytest.mark.parametrize(("form", "whole"), [("wav", wav), ("pcm", samples)])
 
 
 def test_the_sound_is_a_wav_and_as_long_as_its_text_up_to_a_limit():
@@ -63,20 +62,23 @@ def edit(sim, **fields):
     return sim.post("/v1/images/edits?model=m", body, **{"Content-Type": FORM})
 
 
-@SOUNDS
-def test_speech_is_sound_of_the_form_asked_for_or_events(sim, form, whole):
-    body = {"input": "hello", "response_format": form}
+@pytest.mark.parametrize(
+    ("asked", "kind", "whole"),
+    [
+        ({}, "wav", wav),
+        ({"response_format": "wav"}, "wav", wav),
+        ({"response_format": "pcm"}, "pcm", samples),
+    ],
+)
+def test_speech_is_sound_of_the_form_asked_for_or_events(sim, asked, kind, whole):
+    body = {"input": "hello", **asked}
     answer = sim.post(SPEECH, body)
-    assert answer.headers["Content-Type"] == f"audio/{form}"
+    assert answer.headers["Content-Type"] == f"audio/{kind}"
     assert answer.body == whole("hello")
     *deltas, (_, done) = sim.post(SPEECH, {**body, "stream_format": "sse"}).events
     assert {event["type"] for _, event in deltas} == {"speech.audio.delta"}
     assert b"".join(b64decode(event["audio"]) for _, event in deltas) == whole("hello")
     assert (done["type"], done["usage"]["total_tokens"]) == ("speech.audio.done", 1 + len(deltas))
-
-
-def test_speech_is_a_wav_unless_asked_otherwise(sim):
-    assert sim.post(SPEECH, {"input": "hello"}).body == wav("hello")
 
 
 @pytest.mark.parametrize("stream", ["false", "true"])
@@ -94,10 +96,11 @@ def test_a_transcription_needs_a_model_and_a_form(sim):
         assert sim.post(TEXTS, body, **{"Content-Type": kind}).status == 400
 
 
-def test_voices(sim):
+def test_lists(sim):
     assert "voice1" in sim.get("/v1/audio/voices").json["voices"]
     assert sim.get("/v1/audio/voices?model=m").json["model"] == "m"
     assert sim.post("/v1/audio/voices", {"model": "m"}).json["model"] == "m"
+    assert sim.get("/sdapi/v1/loras").json[0]["name"] == "simulated-lora"
 
 
 def test_a_transcription_tells_what_arrived(sim):
@@ -173,4 +176,3 @@ def test_the_web_ui_of_stable_diffusion(sim):
         answer = sim.post(path, {"prompt": "a cat", "batch_size": 2}).json
         assert answer["images"] == [PNG, PNG]
         assert answer["parameters"]["prompt"] == "a cat"
-    assert sim.get("/sdapi/v1/loras").json[0]["name"] == "simulated-lora"
