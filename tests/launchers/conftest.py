@@ -33,7 +33,7 @@ def in_a_hurry(monkeypatch) -> None:
 @pytest.fixture(autouse=True)
 def world(monkeypatch) -> None:
     """Marks of these tests mean nothing to an llmsnap that starts beside them, nor its to them."""
-    monkeypatch.setattr(guardian, "_world", os.getpid())
+    monkeypatch.setattr(guardian, "_world", os.getpid)
 
 
 @pytest.fixture

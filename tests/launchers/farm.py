@@ -19,15 +19,10 @@ from tests.launchers.fake_ray import FakeRay
 
 def settings_of(cluster: Any, **more: Any) -> LauncherConfig:
     """The settings of a launcher that uses *cluster*, a real one or not."""
-    user = getattr(cluster, "user", "")
-    settings = {
-        "id": "farm",
-        "type": "slurm" if user else "ray",
-        "address": cluster.url,
-        "token": cluster.token,
-        "user": user,
-        "log_address_given": f"127.0.0.1:{free_port()}",
-    }
+    settings = {"id": "farm", "type": "ray", "address": cluster.url, "token": cluster.token}
+    if hasattr(cluster, "user"):
+        settings |= {"type": "slurm", "user": cluster.user}
+        settings["log_address_given"] = f"127.0.0.1:{free_port()}"
     return LauncherConfig(**{**settings, **more})
 
 
