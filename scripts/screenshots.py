@@ -102,7 +102,7 @@ def take(folder: Path, only: set[str]) -> None:
     server.start()
     browser = browsing.Browser()
     try:
-        server.post("/fake/answer", {"text": ANSWER})
+        server.set(answer=ANSWER)
         for name, (page, act) in SCENES.items():
             for ending, size in SIZES.items():
                 if (only and name not in only) or (ending and name not in PHONE_SCENES):

@@ -9,20 +9,20 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gevent
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-PATIENCE_S = 20
+PATIENCE_S = 40
 LOOK_AGAIN_S = 0.02
+HOVER_AGAIN_S = 3
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync --hide-scrollbars "
@@ -46,16 +46,49 @@ def chromium() -> str | None:
 
 # One question to the browser per look: to ask about each element takes seconds on long pages.
 VISIBLE = """
-    const [css, text, name] = arguments;
+    const [css, texts, name] = arguments;
+    const plain = (text) => text.replace(/\\s+/g, " ");
     const visible = (each) => {
       if (!each.checkVisibility({ visibilityProperty: true, opacityProperty: true })) return false;
       const { width, height } = each.getBoundingClientRect();
       return width > 0 && height > 0;
     };
+    const says = (each) => [texts].flat().every(
+      (one) => plain(each.innerText).includes(plain(one)));
     const called = (each) => !each.disabled
       && (each.innerText.trim() === name || each.getAttribute("aria-label") === name);
-    return [...document.querySelectorAll(css)].filter((each) => visible(each)
-      && (!text || each.innerText.includes(text)) && (!name || called(each)));
+    const found = [...document.querySelectorAll(css)].filter((each) => visible(each)
+      && (!texts.length || says(each)) && (!name || called(each)));
+"""
+FOUND = f"{VISIBLE} return found;"
+# Within the page, so that nothing moves, covers or replaces it between the look and the click.
+CLICK = f"""{VISIBLE}
+    const each = name ? found.at(-1) : found[0];
+    if (!each) return false;
+    const hit = ["nearest", "center"].map((block) => {{
+      each.scrollIntoView({{ block, inline: "nearest" }});
+      const [{{ left, top, width, height }}] = each.getClientRects();
+      return document.elementFromPoint(left + width / 2, top + height / 2);
+    }}).find((one) => each.contains(one));
+    if (!hit) return false;  // something is in front of it
+    const send = (Kind, type) => hit.dispatchEvent(new Kind(type,
+      {{ bubbles: true, cancelable: true, composed: true, view: window, pointerType: "mouse" }}));
+    send(PointerEvent, "pointerdown");
+    if (send(MouseEvent, "mousedown")) {{
+      const focus = hit.closest("a[href], button, input, select, textarea, summary, [tabindex]");
+      if (focus) focus.focus({{ preventScroll: true }});
+      else document.activeElement?.blur();
+    }}
+    send(PointerEvent, "pointerup");
+    send(MouseEvent, "mouseup");
+    send(MouseEvent, "click");
+    return true;
+"""
+MIDDLE = """
+    const each = document.querySelector(arguments[0]);
+    each.scrollIntoView({ block: "nearest" });
+    const { left, top, width, height } = each.getBoundingClientRect();
+    return [left + width / 2, top + height / 2];
 """
 
 
@@ -74,6 +107,7 @@ class Browser:
         options.page_load_strategy = "eager"  # what a test needs of a page, it waits for
         driver = shutil.which("chromedriver")
         self.driver = webdriver.Chrome(options=options, service=Service(driver))
+        self.driver.set_script_timeout(PATIENCE_S)
         self.base = ""
         self._opened = 0
 
@@ -143,30 +177,59 @@ class Browser:
         self, fact: Callable[[], Any], what: str = "it", patience_s: float = PATIENCE_S
     ) -> Any:
         """Wait until *fact* is true and return it; an element that just went counts as not yet."""
-
         pause_s, deadline = LOOK_AGAIN_S, time.monotonic() + patience_s
+        refusal = None
         while time.monotonic() < deadline:
-            with suppress(StaleElementReferenceException):
+            try:
                 if found := fact():
                     return found
+                refusal = None
+            except WebDriverException as error:
+                refusal = error
             gevent.sleep(pause_s)
             pause_s = min(1.2 * pause_s, 5 * LOOK_AGAIN_S)  # what looks cost is missed elsewhere
         text = self.run("return document.body.innerText")
-        raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}")
+        raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}") from refusal
 
-    def all(self, css: str, text: str = "", name: str = "") -> list[WebElement]:
-        """Everything visible that matches, contains *text*, and is enabled and called *name*."""
-        found: list[WebElement] = self.run(VISIBLE, css, text, name)
+    def all(self, css: str, *texts: str, name: str = "") -> list[WebElement]:
+        """Everything visible that matches, contains *texts*, and is enabled and called *name*."""
+        found: list[WebElement] = self.run(FOUND, css, texts, name)
         return found
 
-    def find(self, css: str, text: str = "") -> WebElement:
-        """Wait for something visible that matches and contains *text*."""
-        found = self.wait(lambda: self.all(css, text), f"{css} with {text!r}")
+    def find(self, css: str, *texts: str) -> WebElement:
+        """Wait for something visible that matches and contains *texts*, spaced in any way."""
+        found = self.wait(lambda: self.all(css, *texts), f"{css} with {texts}")
         return found[0]  # type: ignore[no-any-return]
 
-    def gone(self, css: str) -> None:
+    def gone(self, css: str, *texts: str) -> None:
         """Wait until nothing visible matches."""
-        self.wait(lambda: not self.all(css), f"{css} to go")
+        self.wait(lambda: not self.all(css, *texts), f"{css} to go")
+
+    def count(self, css: str, wanted: int) -> None:
+        """Wait until so many visible elements match."""
+        self.wait(lambda: len(self.all(css)) == wanted, f"{wanted} of {css}")
+
+    def becomes(self, script: str, wanted: Any, *arguments: Any) -> None:
+        """Wait until *script* returns *wanted*."""
+        self.wait(lambda: self.run(script, *arguments) == wanted, f"{script} to be {wanted!r}")
+
+    def read(self, css: str, *texts: str, of: str = "innerText") -> str:
+        """Wait for something visible, and return its text, or another attribute *of* it."""
+        script = f"""{VISIBLE} const of = arguments[3];
+            return found.map((one) => one[of] ?? one.dataset[of] ?? one.getAttribute(of));"""
+        found = self.wait(lambda: self.run(script, css, texts, "", of), f"{css} with {texts}")
+        return str(found[0])
+
+    def texts(self, css: str) -> list[str]:
+        """The texts of everything visible that matches, as they are now."""
+        found: list[str] = self.run(
+            f"{VISIBLE} return found.map((one) => one.innerText);", css, [], ""
+        )
+        return found
+
+    def click(self, css: str, *texts: str) -> None:
+        """Wait for something visible that nothing covers, and click on it."""
+        self.wait(lambda: self.run(CLICK, css, texts, ""), f"{css} with {texts} to be clicked on")
 
     def button(self, name: str, within: str = "") -> WebElement:
         """Wait for an enabled button with exactly this text or label."""
@@ -175,7 +238,26 @@ class Browser:
 
     def press(self, name: str, within: str = "") -> None:
         """Press a button."""
-        self.wait(lambda: self.button(name, within).click() is None, f"pressing {name!r}")
+        self.wait(lambda: self.run(CLICK, f"{within} button", [], name), f"button {name!r}")
+
+    def hover(self, css: str, *tip: str) -> None:
+        """Move the pointer to something, until there is a tooltip that contains *tip*."""
+        moved_at = 0.0
+
+        def look() -> bool:
+            nonlocal moved_at
+            on_it = self.run("return document.querySelector(arguments[0]).matches(':hover')", css)
+            if not on_it or time.monotonic() - moved_at > HOVER_AGAIN_S:
+                self._point(0, 0)
+                self._point(*self.run(MIDDLE, css))
+                moved_at = time.monotonic()
+            return bool(self.all("[role=tooltip]", *tip)) if tip else bool(on_it)
+
+        self.wait(look, f"the tip of {css} with {tip}")
+
+    def _point(self, x: float, y: float) -> None:
+        where = {"type": "mouseMoved", "x": x, "y": y}
+        self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", where)
 
     def choose(self, label: str, text: str) -> None:
         """Choose the option *text* in the select or the search field with this label."""
@@ -202,13 +284,35 @@ class Browser:
         """
         self.wait(lambda: self.run(script, label, text), f"option {text!r} of {label!r}")
 
-    def fill(self, css: str, text: str) -> WebElement:
+    def fill(self, css: str, text: str) -> None:
         """Type *text* in place of what the field holds."""
-        field = self.find(css)
-        self.wait(field.is_enabled, f"{css} to take text")
-        field.send_keys(Keys.CONTROL, "a")
-        field.send_keys(Keys.NULL, text)
-        return field
+
+        def type_in() -> bool:
+            field = self.find(css)
+            if not field.is_enabled():
+                return False
+            field.send_keys(Keys.CONTROL, "a")
+            field.send_keys(Keys.NULL, text)
+            return True
+
+        self.wait(type_in, f"{css} to take text")
+
+    def enter(self, label: str, text: str) -> None:
+        """Type *text* into the field that has a label with these words."""
+        self.click(".field label", label)
+        self.becomes("return document.activeElement.matches('input, textarea')", True)
+        self.keys(text)
+
+    def say(self, text: str) -> None:
+        """Send *text* to the model of the chat."""
+        self.fill(".composer-text", text)
+        self.press("Send")
+
+    def attach(self, css: str, file: Path) -> None:
+        """Choose *file* in the file field within *css*, which may be hidden."""
+        field = f"{css} input[type=file]"
+        pick = lambda: self.driver.find_element("css selector", field).send_keys(str(file)) is None  # noqa: E731
+        self.wait(pick, field)
 
     def keys(self, *keys: str) -> None:
         """Type *keys* wherever the focus is."""
@@ -226,6 +330,15 @@ class Browser:
         entries = self.driver.get_log("browser")
         return [e["message"] for e in entries if e["level"] in {"SEVERE", "WARNING"}]
 
+    def complains(self, of: str) -> None:
+        """Wait until the console complains of this, and accept what else it says."""
+        self.wait(lambda: any(of in line for line in self.console()), f"a complaint of {of}")
+
+    def leave(self) -> None:
+        """Leave the page, which asks no more, and forget what the console said."""
+        self.driver.get("about:blank")
+        self.console()
+
     def axe(self, *rules: str) -> list[str]:
         """Serious and critical findings of axe-core on the page, by all rules or by these."""
         if not self.run("return Boolean(window.axe)"):
@@ -240,7 +353,6 @@ class Browser:
             axe.run(document, { resultTypes: ["violations"], ...only }).then((found) =>
               done(JSON.stringify(found.violations.filter(bad).map(told))));
         """
-        self.driver.set_script_timeout(PATIENCE_S)
         found: list[str] = json.loads(self.driver.execute_async_script(script, rules))
         return found
 

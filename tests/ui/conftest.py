@@ -15,6 +15,9 @@ try:
 except ImportError:  # selenium is an extra for developers
     browsing = None  # type: ignore[assignment]
 
+LIMIT_S = 240
+"""For each test: a machine may be busy, and each wait within the test has its own limit."""
+
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     # A skipped browser test must not look like a passed one.
@@ -45,11 +48,18 @@ def firefox() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+def fake_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     server = servers.fake(tmp_path_factory.mktemp("fake"))
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def fake(fake_server: servers.Server) -> servers.Server:
+    """The made-up world as it begins, whatever the last test did to it."""
+    fake_server.post("/fake/renew")
+    return fake_server
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +73,11 @@ def server(folder: Any) -> Iterator[servers.Server]:
     found.start()
     yield found
     found.stop()
+
+
+@pytest.fixture
+def limit_s() -> float:
+    return LIMIT_S
 
 
 @pytest.fixture(autouse=True)

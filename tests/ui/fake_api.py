@@ -18,7 +18,7 @@ from typing import Any
 
 import gevent
 import gevent.queue
-from flask import Blueprint, Flask, Response, abort, jsonify, request, stream_with_context
+from flask import Blueprint, Flask, Response, abort, g, jsonify, request, stream_with_context
 from flask_sock import Sock
 from gevent.pywsgi import WSGIServer
 from simple_websocket import Server
@@ -55,28 +55,26 @@ class World:
         now_ms = int(self.began * 1000)
         self.models = [dict(each) for each in MODELS]
         self.readers: list[gevent.queue.Queue[str]] = []
-        self.joining = 0
         self.calls: list[str] = []
         self.profile: str | None = None
         self.cancelled: set[int] = set()
         self.answer = "An answer."
         self.frames: list[dict[str, Any]] = []
-        self.floods: list[tuple[str, str]] = []
         self.sockets = True
         self.budget = True
         self.only_simulated = False
         self.version = "1.4.0"
-        self.peer_outcome = {"ended_ms": now_ms - 180_000, "status": 200, "reason": ""}
+        self.peer_outcome = {"status": 200, "reason": ""}
         self.bodies: list[Any] = []
         self.swaps, self.states = history(rng, now_ms)
         self.records = [record(number, rng, now_ms, self.states) for number in range(260)]
         self.samples = [sample(number, rng, now_ms) for number in range(700)]
-        self.proxy_log = "".join(
+        proxy_log = "".join(
             f"2026-02-03T14:{i // 60:02}:{i % 60:02}Z "
             f"\x1b[32mINFO\x1b[0m <qwen3-30b-a3b> request {i} took {rng.randint(90, 9000)} ms\n"
             for i in range(400)
         )
-        self.upstream_log = (
+        upstream_log = (
             "".join(
                 f"slot update_slots: id {i % 4} | task {i} | prompt processing, "
                 f"n_tokens = {rng.randint(1, 4000)}\n"
@@ -84,8 +82,8 @@ class World:
             )
             + f"warning: {HOSTILE}\n"
         )
-
-        lines = [match.start() for match in re.finditer("^.", self.upstream_log, re.MULTILINE)]
+        self.logs = {"proxy": proxy_log, "upstream": upstream_log}
+        lines = [match.start() for match in re.finditer("^.", upstream_log, re.MULTILINE)]
         writers = ("qwen3-30b-a3b", "bge-m3", "gpt-oss-120b")
         self.marks = [
             [at, writers[number // 4 % 3], now_ms - (len(lines) - number) * 1000]
@@ -101,17 +99,15 @@ class World:
     def tame(self) -> None:
         """Leave out what only tests want to see."""
         self.models = [each for each in self.models if each["id"] != "hostile"]
-        self.upstream_log = self.upstream_log.replace(f"warning: {HOSTILE}\n", "")
+        self.logs["upstream"] = self.logs["upstream"].replace(f"warning: {HOSTILE}\n", "")
 
     def tell(self, kind: str, data: Any) -> None:
-        with gevent.Timeout(
-            1, False
-        ):  # a page may say that it is connected before its reader is here
-            while self.joining > 0:
-                gevent.sleep(0.01)
-        self.joining = 0
         for reader in self.readers:
             reader.put(frame(kind, data))
+
+    def renew(self) -> None:
+        """Be as at the start again; open connections stay."""
+        vars(self).update(vars(World()) | {"readers": self.readers})
 
     def state(self, model_id: str) -> str:
         return next((each["state"] for each in self.models if each["id"] == model_id), "")
@@ -140,24 +136,26 @@ def note_call() -> None:
     if request.path == "/api/ws":
         if not world.sockets:
             abort(403)
-        world.joining += 1
+        # Before the page can know that it is connected, so that it misses nothing from then on.
+        g.reader = gevent.queue.Queue()
+        world.readers.append(g.reader)
     if request.method != "GET":
         world.calls.append(f"{request.method} {request.path}")
 
 
+@bp.teardown_request
+def forget_reader(_error: BaseException | None) -> None:
+    if "reader" in g:
+        world.readers.remove(g.reader)
+
+
 @sock.route("/api/ws", bp=bp)
 def events(connection: Server) -> None:
-    reader: gevent.queue.Queue[str] = gevent.queue.Queue()
-    world.readers.append(reader)
-    world.joining -= 1
     busy = in_flight(world.cancelled)
-    reader.put(frame("inFlight", {"models": [], "total": len(busy), "requests": busy}))
-    try:
-        while connection.connected:
-            with suppress(gevent.queue.Empty):
-                connection.send(reader.get(timeout=1))
-    finally:
-        world.readers.remove(reader)
+    connection.send(frame("inFlight", {"models": [], "total": len(busy), "requests": busy}))
+    while connection.connected:
+        with suppress(gevent.queue.Empty):
+            connection.send(g.reader.get(timeout=1))
 
 
 @bp.get("/api/events")
@@ -175,12 +173,6 @@ def events_over_http() -> Response:
             world.readers.remove(reader)
 
     return Response(frames(), mimetype="text/event-stream")
-
-
-@bp.post("/fake/sockets/<any(on,off):wanted>")
-def set_sockets(wanted: str) -> str:
-    world.sockets = wanted == "on"
-    return "OK"
 
 
 @bp.get("/api/models")
@@ -212,7 +204,7 @@ def overview() -> Response:
     return jsonify(
         models=[fare(each) for each in world.models if not each["peerID"]],
         groups=GROUPS,
-        peers=[{"id": "office", "last": world.peer_outcome}],
+        peers=[{"id": "office", "last": {"ended_ms": world.began * 1000, **world.peer_outcome}}],
     )
 
 
@@ -229,9 +221,9 @@ def act(action: str, name: str) -> tuple[str, int] | str:
     if name == "hostile" and action == "load":
         why = f"hostile does not fit: {made_up_memory.NEVER}"
         return jsonify(error={"message": why, "code": "model_does_not_fit"}), 503  # type: ignore[return-value]
-    world.set_state(name, {"load": "starting", "unload": "stopped", "sleep": "asleep"}[action])
-    if action == "load":
-        gevent.spawn_later(0.3, world.set_state, name, "ready")
+    moves = {"load": ["starting", "ready"], "unload": ["stopped"], "sleep": ["asleep"]}
+    for state in moves[action]:
+        world.set_state(name, state)
     return "OK"
 
 
@@ -255,32 +247,18 @@ def version() -> Response:
     return jsonify(version=world.version, commit=commit, build_date="2026-02-01")
 
 
-@bp.post("/fake/version/<wanted>")
-def set_version(wanted: str) -> str:
-    world.version = wanted
-    return "OK"
-
-
 @bp.get("/logs/stream/<path:name>")
 def log_stream(name: str) -> Response:
     own = "".join(f"{name}: line {number} of its own log\n" for number in range(80))
-
-    def text() -> str:
-        return {"proxy": world.proxy_log, "upstream": world.upstream_log}.get(name, own)
-
-    def event(at: int, fresh: str, marks: list[Any]) -> str:
-        return f"id:{at}\ndata:{json.dumps({'text': fresh, 'marks': marks})}\n\n"
+    text = lambda: world.logs.get(name, own)  # noqa: E731
 
     def frames() -> Iterator[str]:
-        seen = int(request.headers.get("Last-Event-ID", "0"))
-        at, floods = len(text()), len(world.floods)
-        if fresh := text()[seen:]:
-            yield event(at, fresh, world.marks if name == "upstream" and not seen else [])
+        at, marks = int(request.headers.get("Last-Event-ID", "0")), world.marks
         while True:
-            for source, flood in world.floods[floods:]:
-                if source == name:
-                    yield event(at, flood, [])
-            floods = len(world.floods)
+            if fresh := text()[at:]:
+                told = {"text": fresh, "marks": [] if at or name != "upstream" else marks}
+                at += len(fresh)
+                yield f"id:{at}\ndata:{json.dumps(told)}\n\n"
             yield ":\n\n"
             gevent.sleep(0.05)
 
@@ -297,12 +275,6 @@ def config_status() -> Response:
         advice=ADVICE,
         only_simulated=world.only_simulated,
     )
-
-
-@bp.post("/fake/simulated/<any(on,off):wanted>")
-def set_simulated(wanted: str) -> str:
-    world.only_simulated = wanted == "on"
-    return "OK"
 
 
 @bp.get("/api/config/plan")
@@ -410,12 +382,6 @@ def plan() -> Response:
     return jsonify(made_up_memory.plan(name, state))
 
 
-@bp.post("/fake/budget/<any(on,off):wanted>")
-def set_budget(wanted: str) -> str:
-    world.budget = wanted == "on"
-    return "OK"
-
-
 @bp.get("/api/timeline")
 def timeline() -> Response:
     return jsonify(states=world.states)
@@ -430,13 +396,6 @@ def hardware() -> Response:
 def performance() -> Response:
     since = int(request.args.get("since", 0))
     return jsonify(samples=[each for each in world.samples if each["at_ms"] > since])
-
-
-@bp.post("/fake/peer/<int:status>")
-def set_peer_outcome(status: int) -> str:
-    reason = "office: no route to host" if status >= 500 else ""
-    world.peer_outcome = {**world.peer_outcome, "status": status, "reason": reason}
-    return "OK"
 
 
 @bp.post("/v1/<path:path>")
@@ -457,22 +416,22 @@ def answer(path: str) -> Response:
     return Response(frames(), mimetype="text/event-stream")
 
 
-@bp.post("/fake/answer")
-def set_answer() -> str:
-    world.answer = request.get_json()["text"]
+@bp.post("/fake/renew")
+def renew() -> str:
+    world.renew()
     return "OK"
 
 
-@bp.post("/fake/frames")
-def set_frames() -> str:
-    """Answer the next request with these frames, and with no [DONE]."""
-    world.frames = request.get_json()
+@bp.post("/fake/set")
+def set_some() -> str:
+    """Set attributes of the world; "frames" answer the next request, with no [DONE]."""
+    vars(world).update(json.loads(request.data))
     return "OK"
 
 
-@bp.get("/fake/bodies")
-def bodies() -> Response:
-    return jsonify(world.bodies)
+@bp.get("/fake/<any(bodies,calls,profile):name>")
+def get_one(name: str) -> Response:
+    return jsonify(vars(world)[name])
 
 
 @bp.post("/fake/models/<any(none,all,many):which>")
@@ -489,15 +448,9 @@ def finish() -> str:
     return "OK"
 
 
-@bp.get("/fake/calls")
-def calls() -> Response:
-    return jsonify(world.calls)
-
-
 @bp.post("/fake/log")
-def flood() -> str:
-    source = request.args.get("source", "upstream")
-    world.floods.append((source, request.get_data(as_text=True)))
+def log() -> str:
+    world.logs[request.args.get("source", "upstream")] += request.get_data(as_text=True)
     return "OK"
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import gevent
 from websocket import create_connection  # as selenium uses it
 
-from tests.ui.browser import LOOK_AGAIN_S, PATIENCE_S, VISIBLE
+from tests.ui.browser import FOUND, LOOK_AGAIN_S, PATIENCE_S
 
 START_S = 60
 LISTENS = re.compile(r"WebDriver BiDi listening on (ws://\S+)")
@@ -27,6 +28,10 @@ ENTER, ARROW_LEFT = "\ue007", "\ue012"
 def program() -> str | None:
     """The program, by the name Debian gives it or its own."""
     return shutil.which("firefox-esr") or shutil.which("firefox")
+
+
+class RefusedError(Exception):
+    """The browser refused a command: what it names is gone, or a script failed."""
 
 
 class Firefox:
@@ -87,6 +92,10 @@ class Firefox:
         viewport = {"width": width, "height": height}
         self._call("browsingContext.setViewport", **self._here, viewport=viewport)
 
+    def reload(self) -> None:
+        """Load the page again, until it can be asked."""
+        self._call("browsingContext.reload", **self._here, wait="interactive")
+
     # --- finding and doing
 
     def run(self, script: str, *arguments: str) -> Any:
@@ -97,20 +106,25 @@ class Firefox:
         )
 
     def wait(self, fact: Callable[[], Any], what: str) -> None:
-        """Wait until *fact* is true."""
-        with gevent.Timeout(PATIENCE_S, False):
-            while not fact():
-                gevent.sleep(LOOK_AGAIN_S)
-            return
+        """Wait until *fact* is true; what is refused counts as not yet."""
+        deadline, refusal = time.monotonic() + PATIENCE_S, None
+        while time.monotonic() < deadline:
+            try:
+                if fact():
+                    return
+                refusal = None
+            except RefusedError as error:
+                refusal = error
+            gevent.sleep(LOOK_AGAIN_S)
         text = self.run("return document.body.innerText")
-        raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}")
+        raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}") from refusal
 
     def find(self, css: str, text: str = "") -> Any:
         """Wait for something visible that matches and contains *text*; return a reference to it."""
         found: dict[str, Any] = {}
 
         def look() -> bool:
-            script = f"return (function () {{ {VISIBLE} }}).call(null, ...arguments, '')[0]"
+            script = f"return (function () {{ {FOUND} }}).call(null, ...arguments, '')[0]"
             found.update(self._evaluate(script, css, text))
             return "sharedId" in found
 
@@ -119,15 +133,21 @@ class Firefox:
 
     def click(self, css: str, text: str = "", *, at: tuple[int, int] = (0, 0)) -> None:
         """Click on something, *at* so many pixels from its middle."""
-        self.point(css, text, at=at)
-        self._act(
-            "pointer", {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}
-        )
+        self.point(css, text, at=at, press=True)
 
-    def point(self, css: str, text: str = "", *, at: tuple[int, int] = (0, 0)) -> None:
-        """Move the pointer to something."""
-        origin = {"type": "element", "element": self.find(css, text)}
-        self._act("pointer", {"type": "pointerMove", "x": at[0], "y": at[1], "origin": origin})
+    def point(
+        self, css: str, text: str = "", *, at: tuple[int, int] = (0, 0), press: bool = False
+    ) -> None:
+        """Move the pointer to something, and press its button there."""
+        buttons = [{"type": kind, "button": 0} for kind in ("pointerDown", "pointerUp")]
+
+        def act() -> bool:
+            origin = {"type": "element", "element": self.find(css, text)}
+            move = {"type": "pointerMove", "x": at[0], "y": at[1], "origin": origin}
+            self._act("pointer", move, *(buttons if press else []))
+            return True
+
+        self.wait(act, f"pointing at {css}")
 
     def type(self, text: str) -> None:
         """Type *text* wherever the focus is."""
@@ -159,7 +179,8 @@ class Firefox:
             target=self._here,
             awaitPromise=False,
         )
-        assert answer["type"] == "success", answer
+        if answer["type"] != "success":
+            raise RefusedError(answer)
         return answer["result"]
 
     def _call(self, method: str, **parameters: Any) -> Any:
@@ -170,5 +191,6 @@ class Firefox:
             if message.get("method") == "log.entryAdded" and message["params"]["level"] == "error":
                 self._errors.append(message["params"]["text"])
             if message.get("id") == self._number:
-                assert message["type"] == "success", message
+                if message["type"] != "success":
+                    raise RefusedError(message)
                 return message["result"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import gevent
 from tests.fakes.ports import free_port, free_ports
 
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 MODEL = """
   {name}:
@@ -42,7 +45,7 @@ SLEEPS = """    sleepMode: enable
 
 
 def config(start_port: int, mended: Path) -> str:
-    """Models of the simulator: they swap, sleep, load slowly, talk for ever, are unlisted.
+    """Models of the simulator: they swap, sleep, load for ever, talk for ever, are unlisted.
 
     "broken" cannot be loaded until the file *mended* is there.
     """
@@ -53,12 +56,12 @@ def config(start_port: int, mended: Path) -> str:
     )
     return "".join(
         [
-            f"startPort: {start_port}\nhealthCheckTimeout: 20\nmodels:\n",
+            f"startPort: {start_port}\nhealthCheckTimeout: 600\nmodels:\n",
             make("alpha", about="Everyday <b>chat</b>"),
             make("beta", speed=8),
             make("sleeper"),
             SLEEPS,
-            make("slow", load=15),
+            make("slow", load=600),
             make("talker", speed=8, length=10_000),
             BREAKS.format(python=sys.executable, mended=mended),
             make("embed"),
@@ -67,6 +70,14 @@ def config(start_port: int, mended: Path) -> str:
             "    persistent: true\n    members: [embed]\n",
         ]
     )
+
+
+def until(fact: Callable[[], Any]) -> Any:
+    """Wait until *fact* is true, and return it."""
+    with gevent.Timeout(PATIENCE_S):
+        while not (found := fact()):
+            gevent.sleep(0.05)
+        return found
 
 
 class Server:
@@ -78,6 +89,7 @@ class Server:
         self.base = f"http://127.0.0.1:{port}"
         self._command, self._log, self._env = command, log, os.environ | (env or {})
         self._child: subprocess.Popen[bytes] | None = None
+        self.config = Path()
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -90,10 +102,7 @@ class Server:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        with gevent.Timeout(PATIENCE_S):
-            while not self._answers():
-                assert self._child.poll() is None, self._log.read_text()
-                gevent.sleep(0.05)
+        until(self._answers)
 
     def stop(self) -> None:
         """End it and wait until it is gone."""
@@ -115,6 +124,18 @@ class Server:
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return bytes(answer.read())
 
+    def set(self, **some: Any) -> None:
+        """Set attributes of the made-up world."""
+        self.post("/fake/set", some)
+
+    def sent(self) -> str:
+        """What the request that ended last asked for; empty before the first."""
+        records = self.get("/api/activity?limit=1")["records"]
+        if not records or not records[0]["has_capture"]:
+            return ""
+        capture = self.get(f"/api/captures/{records[0]['id']}")
+        return base64.b64decode(capture["req_body"]).decode()
+
     def states(self) -> dict[str, str]:
         """What /running says: model id -> state."""
         return {each["model"]: each["state"] for each in self.get("/running")["running"]}
@@ -124,7 +145,32 @@ class Server:
         message = {"role": "user", "content": text}
         return self.post("/v1/chat/completions", {"model": model, "messages": [message]})
 
+    def configure(self, text: str) -> None:
+        """Put *text* in place of the configuration file, at once."""
+        fresh = self.config.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.replace(self.config)
+
+    @contextmanager
+    def configured(self, text: str) -> Iterator[None]:
+        """Have the server read *text* in place of its configuration, for a while."""
+
+        def standing() -> tuple[str, int]:
+            status = self.get("/api/config/status")
+            return status["hash"], len(status["errors"])
+
+        good, before = self.config.read_text(), standing()
+        try:
+            self.configure(text)
+            until(lambda: standing() != before)
+            yield
+        finally:
+            self.configure(good)
+            until(lambda: standing() == before)
+
     def _answers(self) -> bool:
+        assert self._child is not None
+        assert self._child.poll() is None, self._log.read_text()
         try:
             urllib.request.urlopen(self.base + "/ui/", timeout=5).close()
         except urllib.error.HTTPError:
@@ -146,14 +192,18 @@ def demo(folder: Path, variables: dict[str, str]) -> Server:
     return serving(folder, text.replace("startPort: 18650", ports), variables)
 
 
-def serving(folder: Path, text: str, env: dict[str, str] | None = None) -> Server:
+def serving(
+    folder: Path, text: str, env: dict[str, str] | None = None, host: str = "127.0.0.1"
+) -> Server:
     """The real command with the configuration *text*."""
     port = free_port()
     file = folder / "config.yaml"
     file.write_text(text)
     command = [sys.executable, "-m", "llmsnap", "--config", str(file), "--watch-config"]
-    command += ["--listen", f"127.0.0.1:{port}", "--state-dir", str(folder / "state")]
-    return Server(command, port, folder / "server.log", env)
+    command += ["--listen", f"{host}:{port}", "--state-dir", str(folder / "state")]
+    server = Server(command, port, folder / "server.log", env)
+    server.config = file
+    return server
 
 
 def fake(folder: Path, *flags: str) -> Server:

@@ -11,6 +11,7 @@ from llmsnap.web import ui
 from tests.ui.firefox import ARROW_LEFT, ENTER
 
 pytestmark = pytest.mark.e2e
+OPTIONS = "return document.querySelectorAll('[role=option]').length"
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,11 @@ def test_an_answer_streams_and_the_conversation_survives_a_reload(
 ) -> None:
     firefox.visit(server.base, "playground")
     firefox.click(".chooser input")
-    firefox.type(f"beta{ENTER}")
+    firefox.find("[role=option]", "beta")
+    firefox.type("beta")
+    firefox.wait(lambda: firefox.run(OPTIONS) == 1, "one option")
+    firefox.type(ENTER)
+    firefox.find(".composer-text:enabled")
     firefox.click(".composer-text")
     firefox.type(f"hello from Firefox{ENTER}")
     firefox.find(".message.user", "hello from Firefox")
@@ -35,7 +40,7 @@ def test_an_answer_streams_and_the_conversation_survives_a_reload(
         return view.scrollHeight - view.scrollTop - view.clientHeight
     """
     firefox.wait(lambda: firefox.run(below) < 2, "the end of the answer")
-    firefox.run("location.reload()")
+    firefox.reload()
     firefox.find(".message.assistant .prose", "hello from Firefox")
 
 
@@ -49,14 +54,20 @@ def test_the_timeline_is_drawn_and_leads_on(firefox: Any, fake: Any) -> None:
         return new Set(new Uint32Array(data.buffer)).size
     """
     firefox.wait(lambda: firefox.run(drawn) > 10, "bars, marks and texts")
-    lane = firefox.run("return document.querySelector('.lane-canvas canvas').clientHeight")
-    firefox.point(canvas, at=(0, 26 + 34 - lane // 2))  # the bar of the first lane
-    firefox.find(".tip", "ready")
-    firefox.click(canvas, at=(0, 26 + 34 - lane // 2))
+
+    def bar() -> tuple[int, int]:
+        """Where the bar of the first lane is."""
+        height = firefox.run("return document.querySelector('.lane-canvas canvas').clientHeight")
+        return 0, 26 + 34 - height // 2
+
+    tip = "return document.querySelector('.tip')?.innerText.includes('ready')"
+    firefox.wait(lambda: firefox.point(canvas, at=bar()) or firefox.run(tip), "the tip of a bar")
+    firefox.click(canvas, at=bar())
     firefox.find("[data-detail=bge-m3] h1", "bge-m3")
     firefox.run("location.hash = '#/timeline'")
     focused = "return document.activeElement.dataset.page"  # it moves with the page
     firefox.wait(lambda: firefox.run(focused) == "timeline", "the focus")
+    firefox.find(canvas)
     firefox.run("document.querySelector('.lane-canvas canvas').focus()")
     firefox.type(ARROW_LEFT)
     firefox.find(".follow", "Jump to now")

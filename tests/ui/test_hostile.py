@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -27,18 +26,16 @@ ATTACKS = [
 
 def assert_unharmed(browser: Any) -> None:
     assert browser.driver.title.endswith(" llmsnap")
-    assert (
-        browser.run("""
+    found = browser.run("""
         const bad = [...document.querySelectorAll("script, iframe, object, embed, form, base, img")]
           .filter((each) => !(each.tagName === "SCRIPT" && each.src.startsWith(location.origin)));
         const links = [...document.querySelectorAll("a[href]")]
           .filter((each) => !/^https?:$/.test(each.protocol));
         const handlers = [...document.querySelectorAll("main *")]
           .filter((each) => [...each.attributes].some((one) => one.name.startsWith("on")));
-        return bad.length + links.length + handlers.length;
+        return [...bad, ...links, ...handlers].map((each) => each.outerHTML);
     """)
-        == 0
-    )
+    assert found == []
 
 
 def test_names_and_descriptions_of_models(browser: Any, fake: Any) -> None:
@@ -51,32 +48,26 @@ def test_names_and_descriptions_of_models(browser: Any, fake: Any) -> None:
 @pytest.mark.parametrize("page", ["logs", "models"])
 def test_log_lines(browser: Any, fake: Any, page: str) -> None:
     browser.visit(fake.base, page)
+    browser.find(".log-line")
     fake.post("/fake/log", f"{HOSTILE}\n\x1b]0;evil\x07\x1b[31mred\x1b[0m\n".encode())
     browser.find(".log-line", "<script>")
-    red = browser.find(".log-line .ansi-red")
-    assert red.text == "red"
+    assert browser.read(".log-line .ansi-red") == "red"
     assert_unharmed(browser)
 
 
-@pytest.fixture(scope="module")
-def chat(browser: Any, fake: Any) -> None:
+def test_what_a_model_answers(browser: Any, fake: Any) -> None:
     browser.visit(fake.base)
     browser.choose("Model", "qwen3-30b-a3b")
-
-
-@pytest.mark.usefixtures("chat")
-@pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
-def test_what_a_model_answers(browser: Any, fake: Any, attack: str) -> None:
-    fake.post("/fake/answer", {"text": f"before {attack} after"})
-    browser.fill(".composer-text", "say it")
-    browser.press("Send")
-    browser.find(".message.assistant .prose p", "before")
-    browser.button("Regenerate")
-    assert_unharmed(browser)
-    # Foreign pictures are not requested, and the policy was not even needed to stop it.
-    assert browser.console() == []
-    browser.press("New chat")
-    browser.gone(".message")
+    for attack in ATTACKS:
+        fake.set(answer=f"before {attack} after")
+        browser.say("say it")
+        browser.find(".message.assistant .prose p", "before")
+        browser.button("Regenerate")
+        assert_unharmed(browser)
+        # Foreign pictures are not requested, and the policy was not even needed to stop it.
+        assert browser.console() == [], attack
+        browser.press("New chat")
+        browser.gone(".message")
 
 
 def test_a_captured_answer(browser: Any, fake: Any) -> None:
@@ -88,13 +79,6 @@ def test_a_captured_answer(browser: Any, fake: Any) -> None:
     browser.press("Raw", "[aria-label=Answer]")
     browser.find("[aria-label='Response body']", "onerror")
     assert_unharmed(browser)
-
-
-def test_the_fake_answers_like_a_server(fake: Any) -> None:
-    fake.post("/fake/answer", {"text": "one two"})
-    answer = fake.ask("qwen3-30b-a3b").decode()
-    frames = [line[6:] for line in answer.splitlines() if line.startswith("data: {")]
-    assert "".join(json.loads(f)["choices"][0]["delta"]["content"] for f in frames) == "one two"
 
 
 LINKS = [
@@ -127,9 +111,8 @@ def test_links_in_answers_lead_to_other_sites_only(browser: Any, fake: Any) -> N
     host = fake.base.removeprefix("http://")
     other = f"localhost:{host.rpartition(':')[2]}"
     fill = lambda text: text.format(host=host, other=other)  # noqa: E731
-    fake.post("/fake/answer", {"text": "\n\n".join(f"x {fill(text)} y" for text, _ in LINKS)})
-    browser.fill(".composer-text", "say it")
-    browser.press("Send")
+    fake.set(answer="\n\n".join(f"x {fill(text)} y" for text, _ in LINKS))
+    browser.say("say it")
     browser.find(".message.assistant .prose p", "x a y")
     browser.button("Regenerate")
     found = browser.run("""
@@ -139,5 +122,3 @@ def test_links_in_answers_lead_to_other_sites_only(browser: Any, fake: Any) -> N
     """)
     assert [href for _, href in found] == [fill(href) for _, href in LINKS]
     assert all(text.startswith("x ") and text.endswith(" y") for text, _ in found)
-    browser.press("New chat")
-    browser.gone(".message")

@@ -8,18 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from tests.fakes.ports import free_ports
 from tests.ui import servers
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(autouse=True)
-def fresh(fake: Any) -> None:
-    fake.post("/fake/models/all")
 
 
 PARTS = """
@@ -33,9 +27,9 @@ def test_each_device_says_who_holds_what_of_it(
     browser: Any, fake: Any, page: str, where: str
 ) -> None:
     browser.visit(fake.base, page)
-    bar = browser.find(f"[aria-label={where}] [data-device=gpu1] .device-bar")
-    assert bar.get_attribute("role") == "img"
-    said = bar.get_attribute("aria-label")
+    said = browser.read(
+        f"[aria-label={where}] [data-device=gpu1] .device-bar[role=img]", of="aria-label"
+    )
     assert said.startswith("gpu1, NVIDIA GeForce RTX 4090: 2.6 GiB of 24 GiB free; ")
     for part in (
         "qwen3-coder 2.5 GiB, asleep, declared", "bge-reranker 1.4 GiB, declared",
@@ -59,37 +53,29 @@ def test_a_bar_follows_the_states_and_a_part_leads_to_its_model(browser: Any, fa
     browser.visit(fake.base, "models")
     browser.find("[data-device=gpu0] .device-part", "qwen3-30b-a3b")
     fake.post("/api/models/unload/qwen3-30b-a3b")
-    try:
-        browser.find("[data-device=gpu0] .row", "21.2 GiB of 24 GiB free")
-    finally:
-        fake.post("/fake/models/all")
+    browser.find("[data-device=gpu0] .row", "21.2 GiB of 24 GiB free")
+    fake.post("/fake/models/all")
     browser.find("[data-device=gpu0] .device-part", "qwen3-30b-a3b")
-    browser.find("[data-device=gpu0] .device-part a", "bge-m3").click()
-    settings = browser.find("[data-detail=bge-m3] [aria-label=Settings]", "on any GPU")
-    assert "1.2 GiB on any GPU, measured; pinned" in settings.text
+    browser.click("[data-device=gpu0] .device-part a", "bge-m3")
+    settings = "[data-detail=bge-m3] [aria-label=Settings]"
+    browser.find(settings, "1.2 GiB on any GPU, measured; pinned")
 
 
 def test_without_a_budget_pages_show_the_machines_of_launchers_alone(
     browser: Any, fake: Any
 ) -> None:
-    fake.post("/fake/budget/off")
-    try:
-        browser.visit(fake.base, "models")
-        browser.find("[data-model=bge-m3] .chip")
-        assert not browser.all("[data-device=gpu0]")
-        assert not browser.all("[data-model=bge-m3] .chip", "needs")
-        assert browser.find("[data-device='farm/n1'] .device-bar").get_attribute("aria-label") == (
-            "farm/n1: 1.5 GPUs of 4 GPUs free; other jobs 0.5 GPUs; bge-m3 1 GPU; "
-            "qwen3-coder 1 GPU, reserved for its load"
-        )
-        browser.go("home")
-        browser.find("[aria-label=Devices] meter")
-    finally:
-        fake.post("/fake/budget/on")
-
-
-def hover(browser: Any, css: str) -> None:
-    ActionChains(browser.driver).move_to_element(browser.find(css)).perform()
+    fake.set(budget=False)
+    browser.visit(fake.base, "models")
+    browser.find("[data-model=bge-m3] .chip")
+    node = browser.read("[data-device='farm/n1'] .device-bar", of="aria-label")
+    assert node == (
+        "farm/n1: 1.5 GPUs of 4 GPUs free; other jobs 0.5 GPUs; bge-m3 1 GPU; "
+        "qwen3-coder 1 GPU, reserved for its load"
+    )
+    assert not browser.all("[data-device=gpu0]")
+    assert not browser.all("[data-model=bge-m3] .chip", "needs")
+    browser.go("home")
+    browser.find("[aria-label=Devices] meter")
 
 
 def test_a_model_says_what_it_needs_and_a_load_button_what_it_would_do(
@@ -102,15 +88,13 @@ def test_a_model_says_what_it_needs_and_a_load_button_what_it_would_do(
         "gpt-oss-120b": "needs 17 GiB on gpu1 + 44 GiB of RAM, measured",
         "whisper-large": "needs an unknown amount: gets gpu1 alone",
     }.items():
-        browser.find(f"[data-model='{model}'] .chip", words)  # after that no row moves
-    assert not [call for call in fake.get("/fake/calls") if call == "PLAN llama-3.3-70b"]
-    hover(browser, "button[aria-label='Load llama-3.3-70b']")
-    tip = browser.find("[role=tooltip]", "evicts qwen3-30b-a3b (18 GiB, idle 3 min)")
-    assert "Ready in about 8.4 s" in tip.text
-    button = browser.find("button[aria-label='Load llama-3.3-70b']")
-    assert button.get_attribute("aria-describedby") == tip.get_attribute("id")
+        browser.find(f"[data-model='{model}'] .chip", words)
+    assert "PLAN llama-3.3-70b" not in fake.get("/fake/calls")
+    load = "button[aria-label='Load llama-3.3-70b']"
+    browser.hover(load, "evicts qwen3-30b-a3b (18 GiB, idle 3 min)", "Ready in about 8.4 s")
+    assert browser.read(load, of="aria-describedby") == browser.read("[role=tooltip]", of="id")
     assert browser.axe() == []
-    hover(browser, "h1")
+    browser.hover("h1")
     browser.gone("[role=tooltip]")
     browser.run("arguments[0].focus()", browser.find("button[aria-label='Wake qwen3-coder']"))
     browser.find("[role=tooltip]", "fits: nothing has to leave")
@@ -121,10 +105,10 @@ def test_a_model_says_what_it_needs_and_a_load_button_what_it_would_do(
 def test_a_model_that_never_fits_says_so_everywhere(browser: Any, fake: Any) -> None:
     why = "it needs 31.0 GiB on gpu0; gpu0 has 23.5 GiB, beside bge-m3, which is pinned"
     browser.visit(fake.base, "models")
-    assert browser.find("[data-model=hostile] .chip", "never fits").get_attribute("title") == why
+    assert browser.read("[data-model=hostile] .chip", "never fits", of="title") == why
     browser.press("Load hostile")
     browser.find(".toast.bad", f"{why} (see “What fits with what” in docs/what-fits.md)")
-    assert any("503" in line for line in browser.console())
+    browser.complains(of="503")
     browser.driver.get(f"{fake.base}/ui/#/models/hostile")
     browser.find("[data-detail=hostile] .problem", why)
     browser.go("home")
@@ -134,16 +118,16 @@ def test_a_model_that_never_fits_says_so_everywhere(browser: Any, fake: Any) -> 
 
 def test_a_picker_shows_sizes_and_what_the_choice_would_load(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "playground")
-    browser.find(".model-choice input").click()
+    browser.click(".model-choice input")
     browser.find("[role=option]", "41 GiB")
-    options = [each.text.split("\n")[0] for each in browser.all("[role=option]")]
-    browser.keys(*[Keys.ARROW_DOWN] * options.index("llama-3.3-70b"))
+    at_hand = "[role=option].at"
+    while "llama-3.3-70b" not in (at := browser.read(at_hand)):
+        browser.keys(Keys.ARROW_DOWN)
+        browser.wait(lambda at=at: browser.read(at_hand) != at, "the next option")
     browser.find(".chooser-about", "evicts qwen3-30b-a3b (18 GiB, idle 3 min)")
     assert browser.axe() == []
     browser.keys(Keys.ENTER)
-    hover(browser, "h1")
-    hover(browser, ".model-choice input")
-    browser.find("[role=tooltip]", "llama-3.3-70b evicts")
+    browser.hover(".model-choice input", "llama-3.3-70b evicts")
     browser.choose("Model", "bge-m3")
     browser.gone("[role=tooltip]")
 
@@ -163,26 +147,25 @@ def test_a_swap_is_explained_from_each_place_that_tells_of_it(browser: Any, fake
         browser.visit(fake.base, page)
         if page == "timeline":
             browser.press("1 h")
-        browser.find(f"{where} {why}").click()
-        panel = browser.find("dialog", said[0])
-        for sentence in said:
-            assert sentence in panel.text
+        browser.click(f"{where} {why}")
+        browser.find("dialog", *said)
         assert browser.axe() == []
     browser.theme("dark")
     assert browser.axe("color-contrast") == []
     browser.size(375, 812)
     assert not browser.overflows()
-    browser.find("dialog a", "Show on the timeline").click()
+    browser.click("dialog a", "Show on the timeline")
     browser.gone("dialog")
-    assert "span=15" in browser.driver.current_url
+    browser.becomes("return location.hash.includes('span=15')", True)
 
 
 def test_a_request_that_waits_or_waited_is_explained(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "activity")
     browser.press("Why? Request 7f3a-92")
-    panel = browser.find("dialog", "waits for gpt-oss-120b, at place 2 in its queue")
-    browser.find("dialog", "gpt-oss-120b is being loaded")
-    assert "qwen3-coder is serving 1 request for 12 s" in panel.text
+    browser.find(
+        "dialog", "waits for gpt-oss-120b, at place 2 in its queue",
+        "gpt-oss-120b is being loaded", "qwen3-coder is serving 1 request for 12 s",
+    )  # fmt: skip
     browser.press("Close", "dialog")
     record = next(each for each in fake.get("/api/activity")["records"] if each["load_ms"])
     browser.driver.get(f"{fake.base}/ui/#/activity?request={record['id']}")
@@ -192,6 +175,13 @@ def test_a_request_that_waits_or_waited_is_explained(browser: Any, fake: Any) ->
     browser.go("home")
     browser.press("Why? gpt-oss-120b")
     browser.find("dialog", "gpt-oss-120b is being loaded")
+
+
+def last_swap(server: servers.Server, target: str) -> int:
+    """The number of the last swap, once it is recorded and brought *target*."""
+    last = lambda: {"target": "", **dict(*server.get("/api/swaps")["swaps"][-1:])}  # noqa: E731
+    servers.until(lambda: last()["target"] == target)
+    return int(last()["id"])
 
 
 def test_a_real_swap_is_foretold_and_explained(browser: Any, server: Any) -> None:
@@ -206,9 +196,8 @@ def test_a_real_swap_is_foretold_and_explained(browser: Any, server: Any) -> Non
     browser.press("Load beta")
     browser.find("[data-detail=beta] [data-state=ready]")
     browser.gone("[data-detail=beta] .load-plan")
-    browser.press(f"Why? Swap {server.get('/api/swaps')['swaps'][-1]['id']}")
-    browser.find("dialog", "Evicted: alpha (stopped).")
-    browser.find("dialog", "Why: beta is in group (default)")
+    browser.press(f"Why? Swap {last_swap(server, 'beta')}")
+    browser.find("dialog", "Evicted: alpha (stopped).", "Why: beta is in group (default)")
 
 
 BUDGET = """\
@@ -233,7 +222,7 @@ def budget(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     server = servers.serving(folder, text, {"LLMSNAP_DEVICES": f"file:{devices}"})
     server.start()
     yield server
-    browser.driver.get("about:blank")  # a page left open would ask on
+    browser.leave()
     server.stop()
 
 
@@ -244,14 +233,12 @@ def test_what_is_measured_reaches_the_open_page(browser: Any, budget: Any) -> No
     browser.press("Load small")
     browser.find("[data-model=small] [data-state=ready]")
     browser.find("[data-device=gpu0] .part-of-device[title='small 6 GiB, measured now']")
-    hover(browser, "button[aria-label='Load large']")
-    browser.find("[role=tooltip]", "evicts small (")
+    browser.hover("button[aria-label='Load large']", "evicts small (")
     browser.press("Load large")
     browser.find("[data-model=large] [data-state=ready]")
     browser.find("[data-device=gpu0] .device-part", "12 GiB")
-    swaps = browser.wait(lambda: budget.get("/api/swaps")["swaps"][1:], "the swap to be recorded")
     browser.driver.get(f"{budget.base}/ui/#/models/large")
-    browser.press(f"Why? Swap {swaps[-1]['id']}")
+    browser.press(f"Why? Swap {last_swap(budget, 'large')}")
     browser.find("dialog", "large needs 12.0 GiB of gpu0")
     browser.find("dialog .held-change", "before")
 
@@ -260,6 +247,7 @@ def test_a_load_that_runs_out_of_memory_says_what_it_needed(browser: Any, budget
     budget.post("/api/models/unload")
     browser.visit(budget.base, "models")
     browser.press("Load liar")
-    card = browser.find("[data-model=liar] .failure", "Out of memory")
-    assert "it needs 5.5 GiB on gpu0, where 15.0 GiB was free" in card.text
-    browser.find("[data-model=liar] .failure", "It is taken to need")
+    browser.find(
+        "[data-model=liar] .failure", "Out of memory",
+        "it needs 5.5 GiB on gpu0, where 15.0 GiB was free", "It is taken to need",
+    )  # fmt: skip

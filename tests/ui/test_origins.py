@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import pytest
 from gevent import socket
 
 from tests.fakes.ports import free_port, free_ports
+from tests.ui import servers
 from tests.ui.servers import ROOT, Server
 
-pytestmark = pytest.mark.e2e(limit_s=120)
+pytestmark = pytest.mark.e2e
 
 SITE = [sys.executable, str(ROOT / "tests/fakes/website.py")]
 MODELS = """\
@@ -82,14 +84,13 @@ def lan_address() -> str:
     return next((address for address in found if not address.startswith("127.")), "")
 
 
-def serving(folder: Path, text: str) -> Server:
-    port, file = free_port(), folder / "config.yaml"
-    file.write_text(text.format(port=free_ports(40), site=" ".join(SITE)))
-    command = [sys.executable, "-m", "llmsnap", "--config", str(file)]
-    command += ["--listen", f"0.0.0.0:{port}", "--state-dir", str(folder / "state")]
-    server = Server(command, port, folder / "server.log")
+@contextmanager
+def serving(folder: Path, text: str) -> Iterator[Server]:
+    filled = text.format(port=free_ports(40), site=" ".join(SITE))
+    server = servers.serving(folder, filled, host="0.0.0.0")
     server.start()
-    return server
+    yield server
+    server.stop()
 
 
 def hosts() -> list[Any]:
@@ -111,9 +112,8 @@ def site(browser: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def open_server(browser: Any, tmp_path_factory: Any) -> Iterator[Server]:
-    server = serving(tmp_path_factory.mktemp("open"), MODELS)
-    yield server
-    server.stop()
+    with serving(tmp_path_factory.mktemp("open"), MODELS) as server:
+        yield server
 
 
 @pytest.fixture(params=hosts())
@@ -122,14 +122,20 @@ def place(request: Any, open_server: Server) -> Place:
     return Place(open_server, request.param)
 
 
+@pytest.fixture(autouse=True)
+def leaving(browser: Any) -> Iterator[None]:
+    yield
+    browser.leave()  # refusals are the point
+
+
+def ran(browser: Any) -> None:
+    """The script of the model's page has run."""
+    browser.becomes("return document.title", "ran")
+
+
 def run(browser: Any, script: str, *arguments: Any) -> Any:
     """Run a script of the page that says itself when it is done."""
     return browser.driver.execute_async_script(script, *arguments)
-
-
-def forget_console(browser: Any) -> None:
-    browser.driver.get("about:blank")
-    browser.console()
 
 
 @pytest.mark.parametrize("page", ["page.example", "127.0.0.1"])
@@ -156,7 +162,6 @@ def test_a_page_of_another_origin_neither_stops_nor_loads(
     if place.is_loopback:  # elsewhere it looks like a link that was followed
         run(browser, SHOW, "iframe", f"{place.url}/upstream/b/x")
     assert place.only_a()
-    forget_console(browser)
 
 
 def test_a_page_of_another_site_uses_no_model(browser: Any, place: Place, site: str) -> None:
@@ -175,7 +180,6 @@ def test_a_page_of_another_site_uses_no_model(browser: Any, place: Place, site: 
     socket_of_model = place.url.replace("http", "ws") + "/v1/realtime?model=b"
     assert run(browser, CONNECT, socket_of_model) == "error"
     assert place.only_a()
-    forget_console(browser)
 
 
 def test_a_page_of_this_machine_may_use_models(browser: Any, place: Place, site: str) -> None:
@@ -185,7 +189,6 @@ def test_a_page_of_this_machine_may_use_models(browser: Any, place: Place, site:
     status, said = run(browser, FETCH, f"{place.url}/v1/embeddings", options)
     assert status == 200
     assert "page" in said
-    forget_console(browser)
 
 
 def test_our_own_pages_act(browser: Any, place: Place) -> None:
@@ -199,13 +202,12 @@ def test_our_own_pages_act(browser: Any, place: Place) -> None:
     assert run(browser, ask, "/v1/audio/voices?model=b") == "yes"
     assert place.server.states() == {"b": "ready"}
     browser.driver.get(f"{place.url}/upstream/a/")
-    assert browser.driver.title == "ran"
+    ran(browser)
     assert place.only_a()
     assert run(browser, FETCH, "file", None)[0] == 200
     place.server.post("/api/models/unload")
     assert run(browser, FETCH, "file", None)[0] == 200, "as the page says where it is"
     assert place.only_a()
-    forget_console(browser)
 
 
 def test_a_link_on_another_site_opens_a_page(browser: Any, place: Place, site: str) -> None:
@@ -213,15 +215,13 @@ def test_a_link_on_another_site_opens_a_page(browser: Any, place: Place, site: s
     browser.run("location.href = arguments[0]", f"{place.url}/upstream/b/")
     browser.wait(lambda: browser.driver.current_url == f"{place.url}/upstream/b/", "the page")
     assert place.server.states() == {"b": "ready"}
-    forget_console(browser)
 
 
 def test_what_a_model_answers_is_shown_and_not_run(browser: Any, place: Place) -> None:
     browser.driver.get(f"{place.url}/v1/audio/voices?model=a")
-    assert browser.run("return document.body.innerText").strip() == "page"
+    assert browser.read("body").strip() == "page"
     assert browser.driver.title == "quiet"
     assert browser.run("return origin") == "null"
-    forget_console(browser)
 
 
 def test_no_model_serves_our_pages(browser: Any, open_server: Server) -> None:
@@ -231,7 +231,6 @@ def test_no_model_serves_our_pages(browser: Any, open_server: Server) -> None:
     assert run(browser, REGISTER, "sw.js", "/") == "refused", "the server may not widen it"
     for script in ("/props?model=a", "/v1/audio/voices?model=a"):
         assert run(browser, REGISTER, script, "") == "refused"
-    forget_console(browser)
 
 
 # --- with keys ----------------------------------------------------------------------------------
@@ -239,9 +238,8 @@ def test_no_model_serves_our_pages(browser: Any, open_server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def locked_server(browser: Any, tmp_path_factory: Any) -> Iterator[Server]:
-    server = serving(tmp_path_factory.mktemp("locked"), KEYS)
-    yield server
-    server.stop()
+    with serving(tmp_path_factory.mktemp("locked"), KEYS) as server:
+        yield server
 
 
 def answer_dialog(browser: Any, url: str) -> None:
@@ -282,7 +280,6 @@ def test_a_session_is_of_no_use_to_a_page_of_another_port(
         browser.driver.get(f"{url}/ui/")
         status, said = run(browser, FETCH, "/running", {"referrerPolicy": "same-origin"})
         assert (status, said.count('"model":"a"'), said.count('"model":"b"')) == (200, 1, 0)
-    forget_console(browser)
 
 
 @pytest.mark.parametrize("log_in", [answer_dialog, open_session])
@@ -292,12 +289,11 @@ def test_with_the_key_cached_a_page_of_a_model_reaches_that_model_only(
     base = locked_server.base
     log_in(browser, base)
     browser.driver.get(f"{base}/upstream/a/")
-    assert browser.driver.title == "ran"
+    ran(browser)
     assert run(browser, FETCH, "file", None)[0] == 200
     for path in ("/api/version", "/api/config/file", "/logs", "/upstream/b/file", "/ui/"):
         assert run(browser, FETCH, path, None)[0] == 403, path
     assert run(browser, FETCH, "/api/models/unload", {"method": "POST"})[0] == 403
-    forget_console(browser)
 
 
 @pytest.mark.skipif(not lan_address(), reason="this machine has no address but loopback")
@@ -307,23 +303,21 @@ def test_with_keys_and_from_afar_a_page_of_a_model_has_no_origin(
     url = Place(locked_server, lan_address()).url
     answer_dialog(browser, url)
     browser.driver.get(f"{url}/upstream/a/")
-    assert browser.driver.title == "ran", "it works, as far as it can"
+    ran(browser)
     assert browser.run("return origin") == "null"
     for path in ("/api/version", "/upstream/b/file"):
         assert run(browser, FETCH, url + path, {"credentials": "include"}) == [0, ""]
-    forget_console(browser)
 
 
 # --- an origin for pages ------------------------------------------------------------------------
 
 
 def test_pages_have_a_name_of_their_own(browser: Any, tmp_path: Path) -> None:
-    server = serving(tmp_path, SEPARATE)
-    try:
+    with serving(tmp_path, SEPARATE) as server:
         port = server.base.rpartition(":")[2]
         browser.driver.get(f"http://localhost:{port}/upstream/a/")
         assert browser.driver.current_url == f"http://a.localhost:{port}/upstream/a/"
-        assert browser.driver.title == "ran"
+        ran(browser)
         assert browser.run("localStorage.x = 1; return localStorage.x") == "1"
         assert run(browser, FETCH, "file", None)[0] == 200
         assert run(browser, FETCH, "/api/version", None)[0] == 404
@@ -332,6 +326,3 @@ def test_pages_have_a_name_of_their_own(browser: Any, tmp_path: Path) -> None:
             there = f"http://localhost:{port}{path}"
             run(browser, FETCH, there, {"method": "POST", "mode": "no-cors"})
         assert server.states() == {"a": "ready"}
-        forget_console(browser)
-    finally:
-        server.stop()

@@ -9,11 +9,13 @@ from selenium.webdriver.common.keys import Keys
 
 from llmsnap.web import ui
 from tests.parity import parity
-from tests.ui.made_up import LONG
+from tests.ui.made_up import LONG, MANY
+from tests.ui.servers import until
 
 pytestmark = pytest.mark.e2e
 
 PAGES = [*(page["id"] for page in ui.pages()), "models/gpt-oss-120b"]
+TITLE = "return document.title"
 COLOURS = ["color-contrast", "link-in-text-block"]  # all that a theme changes
 each_page = pytest.mark.parametrize("page", PAGES)
 
@@ -41,7 +43,7 @@ def test_a_page_fits_and_is_accessible_on_any_screen_in_both_themes(
     browser: Any, fake: Any, page: str
 ) -> None:
     browser.visit(fake.base, page)
-    assert browser.find("main h1").text.lower() == page.rpartition("/")[2]
+    assert browser.read("main h1").lower() == page.rpartition("/")[2]
     browser.find(".connection", "Live")
     assert browser.axe() == []
     assert browser.run(OUT_OF_REACH) == []
@@ -60,13 +62,12 @@ def test_a_page_fits_and_is_accessible_on_any_screen_in_both_themes(
 
 def test_a_page_of_an_older_server_asks_to_be_loaded_again(browser: Any, fake: Any) -> None:
     browser.visit(fake.base)
-    fake.post("/fake/version/1.5.0")
+    fake.set(version="1.5.0")
     browser.run("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
-    banner = browser.find(".banner", "The server has a new version.")
-    banner.find_element("css selector", "a").click()
-    browser.find(".connection", "1.5.0")
+    browser.find(".banner", "The server has a new version.")
+    browser.click(".banner a")
     browser.gone(".banner")
-    fake.post("/fake/version/1.4.0")
+    browser.find(".connection", "1.5.0")
 
 
 def test_a_browser_that_is_too_old_is_told_so(browser: Any, fake: Any) -> None:
@@ -75,38 +76,35 @@ def test_a_browser_that_is_too_old_is_told_so(browser: Any, fake: Any) -> None:
     )
     try:
         browser.open(fake.base, "home", ready=".too-old")
-        assert "This browser is too old" in browser.find(".too-old").text
+        browser.find(".too-old", "This browser is too old")
         assert browser.all("#app *") == []
     finally:
         browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", old)
 
 
 def test_profiles_and_selectors_are_offered(browser: Any, fake: Any) -> None:
-    chosen = "return document.querySelector('.side-foot select')?.value"
     for text, value in (("work", "work"), ("No profile", "")):
         browser.visit(fake.base, "playground")
         browser.choose("Profile", text)
         browser.choose("Model", "whoever")
+        until(lambda value=value: (fake.get("/fake/profile") or "") == value)
         browser.visit(fake.base, "logs")
-        browser.wait(lambda value=value: browser.run(chosen) == value, f"profile {value!r}")
+        browser.becomes("return document.querySelector('.side-foot select')?.value", value)
 
 
 @parity("Files and deployments", "until a configuration is mounted, a banner says so")
 def test_a_banner_says_that_answers_are_simulated(browser: Any, fake: Any) -> None:
-    fake.post("/fake/simulated/on")
-    try:
-        browser.visit(fake.base)
-        browser.find(".banner", "Answers are simulated: the configuration /etc/llmsnap.yaml")
-        assert browser.axe() == []
-    finally:
-        fake.post("/fake/simulated/off")
+    fake.set(only_simulated=True)
+    browser.visit(fake.base)
+    browser.find(".banner", "Answers are simulated: the configuration /etc/llmsnap.yaml")
+    assert browser.axe() == []
 
 
 def test_the_menu_of_a_phone_opens_closes_and_leads_on(browser: Any, fake: Any) -> None:
     browser.visit(fake.base)
     browser.size(375, 812)
     browser.press("Pages")
-    browser.find("nav.side.open a", "Logs").click()
+    browser.click("nav.side.open a", "Logs")
     browser.find("[data-page=logs] h1")
     browser.gone("nav.side")
 
@@ -120,21 +118,18 @@ def test_the_chosen_colours_win_over_the_system_and_are_remembered(
     browser.press(f"{theme} colours")
     background = "return getComputedStyle(document.body).backgroundColor"
     wanted = {"light": "rgb(246, 246, 248)", "dark": "rgb(20, 20, 23)"}[theme]
-    browser.wait(lambda: browser.run(background) == wanted, theme)
+    browser.becomes(background, wanted)
     browser.reload()
     assert browser.run(background) == wanted
 
 
 def test_the_title_is_cut_trimmed_and_kept(browser: Any, fake: Any) -> None:
     browser.visit(fake.base)
-    browser.press("Edit the title")
-    browser.fill("input.brand-title", "  " + "x" * 90 + "  ")
-    browser.find("main h1").click()
-    browser.wait(lambda: browser.driver.title == "🟢 Playground · " + "x" * 64, "the title")
-    browser.press("Edit the title")
-    browser.fill("input.brand-title", " ")
-    browser.find("main h1").click()
-    browser.wait(lambda: browser.driver.title == "🟢 Playground · llmsnap", "the title")
+    for typed, kept in (("  " + "x" * 90 + "  ", "x" * 64), (" ", "llmsnap")):
+        browser.press("Edit the title")
+        browser.fill("input.brand-title", typed)
+        browser.click("main h1")
+        browser.becomes(TITLE, f"🟢 Playground · {kept}")
 
 
 def test_old_addresses_lead_to_their_page(browser: Any, fake: Any) -> None:
@@ -152,64 +147,66 @@ def test_the_address_keeps_what_is_shown_and_the_title_names_it(browser: Any, fa
     browser.choose("Model", "bge-m3")
     browser.press("Duration")
     at = "return location.hash"
-    browser.wait(lambda: "sort=-duration_ms" in browser.run(at), "the sorting in the address")
-    assert {"model=bge-m3", "status=error"} < set(browser.run(at).partition("?")[2].split("&"))
+    wanted = {"model=bge-m3", "status=error", "sort=-duration_ms"}
+    kept = lambda: set(browser.run(at).partition("?")[2].split("&"))  # noqa: E731
+    browser.wait(lambda: kept() == wanted, f"{wanted} in the address")
     browser.reload()
     browser.find(".filter-chip", "Filter: bge-m3")
     browser.find("th[aria-sort=descending]", "Duration")
     browser.press("Remove the filter bge-m3")
     browser.wait(lambda: "model=" not in browser.run(at), "the filter to leave the address")
-    browser.find("nav a", "Logs").click()
+    browser.click("nav a", "Logs")
     browser.press("Filter lines", "[aria-label=Models]")
     browser.fill("[aria-label=Models] .log-filter input", "slot")
-    browser.wait(lambda: browser.driver.title == "🟢 Logs · llmsnap", "the title of the page")
-    browser.find("nav a", "Activity").click()
+    browser.becomes(TITLE, "🟢 Logs · llmsnap")
+    left = browser.wait(lambda: "upstream.filter=slot" in browser.run(at) and browser.run(at))
+    browser.click("nav a", "Activity")
     browser.find(".filter-chip", "Filter: Failed")
-    browser.find("nav a", "Logs").click()
-    browser.wait(lambda: "upstream.filter=slot" in browser.run(at), "the logs as they were left")
+    browser.click("nav a", "Logs")
+    browser.becomes(at, left)
     browser.driver.get(fake.base + "/ui/#/models/bge-m3")
     browser.find("h1", "bge-m3")
     browser.find(".facts", "farm, 10.0.0.7")
-    browser.wait(lambda: browser.driver.title == "🟢 bge-m3 · Models · llmsnap", "the model")
-
-
-PARTS = (".model-name .name", ".model-state")
+    browser.becomes(TITLE, "🟢 bge-m3 · Models · llmsnap")
 
 
 @pytest.mark.parametrize("page", ["models", "activity", "timeline", "logs", "models/family-7"])
 def test_two_hundred_models_and_long_ids_fit(browser: Any, fake: Any, page: str) -> None:
     fake.post("/fake/models/many")
-    try:
-        browser.visit(fake.base, page)
-        if page == "models":
-            first, second, *_ = browser.all("[data-model]")
-            assert first.get_attribute("data-model") == LONG, "what is loaded is first"
-            assert second.get_attribute("data-model") == "family-0"
-            name, state = (first.find_element("css selector", each) for each in PARTS)
-            assert name.rect["x"] + name.rect["width"] <= state.rect["x"], "one beside the other"
-            names = [row.get_attribute("data-model") for row in browser.all("[data-model]")]
-            assert names.index("family-9") < names.index("family-10"), "sorted as people count"
-            browser.press("Fold Models")
-            browser.wait(lambda: len(browser.all("[data-model]")) == 1, "loaded models only")
-            browser.press("Show Models")
-            browser.find(f"[data-model='{LONG}'] a.name").click()
-            browser.find("h1", LONG)
-            assert not browser.overflows()
-            browser.go("models")
-        for width, height in [(1280, 720), (375, 812)]:
-            browser.size(width, height)
-            browser.wait(lambda: not browser.overflows(), f"{page} to fit {width} px")
-    finally:
-        fake.post("/fake/models/all")
+    browser.visit(fake.base, page)
+    for width, height in [(1280, 720), (375, 812)]:
+        browser.size(width, height)
+        browser.wait(lambda: not browser.overflows(), f"{page} to fit {width} px")
+
+
+def test_many_models_are_sorted_and_folded(browser: Any, fake: Any) -> None:
+    fake.post("/fake/models/many")
+    browser.visit(fake.base, "models")
+    browser.count("[data-model]", len(MANY))
+    names = browser.run(
+        "return [...document.querySelectorAll('[data-model]')].map((e) => e.dataset.model)"
+    )
+    assert names[:2] == [LONG, "family-0"], "what is loaded is first"
+    assert names.index("family-9") < names.index("family-10"), "sorted as people count"
+    beside = """
+        const [name, state] = [".model-name .name", ".model-state"].map((each) =>
+          document.querySelector(`[data-model] ${each}`).getBoundingClientRect());
+        return name.right <= state.left;
+    """
+    assert browser.run(beside)
+    browser.press("Fold Models")
+    browser.count("[data-model]", 1)
+    browser.press("Show Models")
+    browser.click(f"[data-model='{LONG}'] a.name")
+    browser.find("h1", LONG)
+    assert not browser.overflows()
 
 
 def test_the_hardware_is_shown_and_what_is_unknown_has_no_number(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "hardware")
     browser.find("[aria-label='Accelerator 0'] dd", "24.0 GiB")
     browser.find("[aria-label='System'] dd", "Container (docker)")
-    second = browser.find("[aria-label='Accelerator 1'] dl").text
-    assert "Intel" in second
-    assert "shared with the host" in second
+    second = browser.read("[aria-label='Accelerator 1'] dl", "Intel", "shared with the host")
     assert "0 W" not in second
 
 
@@ -217,9 +214,8 @@ def test_advice_on_the_configuration_leads_to_its_line(browser: Any, fake: Any) 
     browser.visit(fake.base, "config")
     browser.find("nav .count.bad", "2 errors")
     browser.find("[aria-label='Advice'] li", "concurencyLimit")
-    browser.find("[aria-label='Advice'] a", "line 9").click()
-    focused = "return document.activeElement.id"
-    browser.wait(lambda: browser.run(focused) == "config-line-9", "the line to be focused")
+    browser.click("[aria-label='Advice'] a", "line 9")
+    browser.becomes("return document.activeElement.id", "config-line-9")
 
 
 def test_the_start_page_says_how_to_connect_what_is_loaded_and_on_what(
@@ -239,9 +235,9 @@ def test_the_start_page_says_how_to_connect_what_is_loaded_and_on_what(
         "Continue": "apiBase",
     }.items():
         browser.press(program)
-        text = browser.find("#snippet pre", words).text
+        text = browser.read("#snippet pre", words)
         assert ("bge-reranker" in text) == (program != "Open WebUI")
-    browser.find("[data-home-model=bge-m3] a").click()
+    browser.click("[data-home-model=bge-m3] a")
     browser.find("[data-detail=bge-m3] h1", "bge-m3")
     browser.go("home")
     fake.post("/fake/models/none")
@@ -255,20 +251,21 @@ def test_everything_is_reached_with_keys(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "home")
     keys = browser.keys
     focused = "return document.activeElement.dataset.page || document.activeElement.className"
-    keys("gm")
-    browser.find("[data-page=models] h1")
-    browser.wait(lambda: browser.run(focused) == "models", "the focus on the page")
+    # Again where the second key came too late for the first.
+    browser.wait(lambda: keys("gm") or browser.all("[data-page=models] h1"), "the page")
+    browser.becomes(focused, "models")
     keys("/")
-    browser.wait(lambda: browser.run(focused).startswith("input"), "the focus on the search field")
-    keys("g?")  # is typed
-    assert browser.all("[data-page=models] h1")
+    search = "return document.activeElement.type"
+    browser.becomes(search, "search")
+    keys("g?")
+    browser.becomes("return document.activeElement.value", "g?")
     browser.control("k")
     browser.fill("dialog input", "log reranker")
     browser.find(".palette [aria-selected=true]", "Log of bge-reranker")
     assert browser.axe() == []
     keys(Keys.ENTER)
     browser.gone("dialog")
-    browser.wait(lambda: "log=bge-reranker" in browser.driver.current_url, "the log")
+    browser.becomes("return location.hash.includes('log=bge-reranker')", True)
     browser.run("document.activeElement.blur()")
     keys("?")
     browser.find("dialog dd", "Timeline")
@@ -276,8 +273,9 @@ def test_everything_is_reached_with_keys(browser: Any, fake: Any) -> None:
     browser.gone("dialog")
     browser.reload()
     keys(Keys.TAB)
-    browser.find(".skip").send_keys(Keys.ENTER)
-    browser.wait(lambda: browser.run(focused) == "models", "the focus on the page")
+    browser.becomes(focused, "skip btn")
+    keys(Keys.ENTER)
+    browser.becomes(focused, "models")
 
 
 def test_the_charts_have_a_colour_for_each_model_and_a_range(browser: Any, fake: Any) -> None:
@@ -287,14 +285,13 @@ def test_the_charts_have_a_colour_for_each_model_and_a_range(browser: Any, fake:
           [...chart.querySelectorAll("li")].map((each) => [each.textContent.split(" ")[0],
             getComputedStyle(each.firstElementChild).backgroundColor]));
     """
-    browser.wait(lambda: len(browser.all(".chart canvas")) == 10, "ten charts")
+    browser.count(".chart canvas", 10)
     browser.find(".chart-legend", "qwen3-30b-a3b")
     browser.find(".chart h2", "Generated tokens/s")
     browser.find(".chart h2", "Waiting requests")
     found = {tuple(each) for each in browser.run(colours) if each[0].startswith(("qwen", "bge"))}
     assert len(found) == len({name for name, _ in found}) == len({colour for _, colour in found})
-    axis = "return document.querySelector('.plot').getAttribute('aria-label')"
-    assert "now" in browser.run(axis)
+    browser.wait(lambda: "now" in browser.read(".plot", of="aria-label"), "an axis until now")
     browser.press("5 min")
     browser.button("5 min")
     browser.reload()

@@ -22,7 +22,7 @@ def below(browser: Any, server: servers.Server, tmp_path: Any) -> Iterator[str]:
     command = nginx(tmp_path, port, int(server.base.rpartition(":")[2]), PREFIX)
     with standing(command, tmp_path, port):
         yield f"http://127.0.0.1:{port}{PREFIX}"
-        browser.driver.get("about:blank")  # or its feed would break off
+        browser.leave()  # or its feed would break off
 
 
 def requested(browser: Any) -> set[str]:
@@ -36,8 +36,7 @@ def test_all_of_it_works_below_a_prefix(browser: Any, server: servers.Server, be
     browser.wait(lambda: browser.driver.current_url.startswith(f"{below}ui/"), "the redirect")
     browser.go("playground")
     browser.choose("Model", "alpha")
-    browser.fill(".composer-text", "hello")
-    browser.press("Send")
+    browser.say("hello")
     browser.find(".message.assistant .prose", "hello")
     assert server.states()["alpha"] == "ready"
 

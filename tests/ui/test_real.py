@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.harness import real_model
 from tests.ui import servers
 
-pytestmark = pytest.mark.e2e(limit_s=240)
+pytestmark = pytest.mark.e2e
 LOAD_S = 100
 """A busy machine loads a model in this time, and answers."""
 
@@ -20,12 +20,12 @@ def llama(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[se
     server = servers.demo(tmp_path_factory.mktemp("llama"), real_model())
     server.start()
     yield server
-    browser.driver.get("about:blank")  # no page asks any more
+    browser.leave()  # no page asks any more
     server.stop()
 
 
 def answered(browser: Any, css: str, text: str = "", name: str = "") -> None:
-    browser.wait(lambda: browser.all(css, text, name), f"{css} with {text or name!r}", LOAD_S)
+    browser.wait(lambda: browser.all(css, text, name=name), f"{css} with {text or name!r}", LOAD_S)
 
 
 def test_chat_capture_replay_and_comparison_with_a_real_model(
@@ -34,18 +34,17 @@ def test_chat_capture_replay_and_comparison_with_a_real_model(
     browser.visit(llama.base)
     browser.choose("Model", "gemma")
     browser.press("Settings")
-    browser.find(".chat-settings label", "Max tokens").click()
-    browser.keys("8")
-    browser.fill(".composer-text", "What is the capital of France?")
-    browser.press("Send")
+    browser.enter("Max tokens", "8")
+    browser.say("What is the capital of France?")
     answered(browser, ".answer-stats", "tokens/s")
-    assert (said := browser.find(".message.assistant .prose").text)
+    said = browser.read(".message.assistant .prose")
+    assert said
     browser.go("activity")
     browser.press("Details of request 1")
     browser.find(".request-details", "answered, streamed")
     browser.press("View capture 1")
     browser.find("[aria-label=Request]", "capital of France")
-    assert said.split()[0] in browser.find("[aria-label=Answer] .prose").text
+    browser.find("[aria-label=Answer] .prose", said.split()[0])
     browser.choose("Replay against", "gemma-story")
     browser.press("Send again", "dialog")
     # The other model's text may be empty: it can begin with what the first one's request stops at.
@@ -59,8 +58,7 @@ def test_chat_capture_replay_and_comparison_with_a_real_model(
     browser.press("Compare two models")
     browser.choose("Model", "gemma-story")
     browser.choose("Second model", "gemma")
-    browser.fill(".composer-text", "Name three animals.")
-    browser.press("Send")
+    browser.say("Name three animals.")
     # One of them may be empty, and so without a speed: it can begin with what ends an answer.
     two = lambda: len(browser.all(".answer-stats")) == 2  # noqa: E731
     browser.wait(two, "two answers", LOAD_S)

@@ -19,18 +19,12 @@ KEYS = """apiKeys:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
-
-
-@pytest.fixture
-def keyed(browser: Any, folder: Path) -> Iterator[servers.Server]:
-    server = servers.real(folder)
-    file = folder / "config.yaml"
-    file.write_text(file.read_text() + KEYS)
+def keyed(browser: Any, tmp_path: Path) -> Iterator[servers.Server]:
+    server = servers.real(tmp_path)
+    server.configure(server.config.read_text() + KEYS)
     server.start()
     yield server
-    browser.driver.get("about:blank")
+    browser.leave()  # the requests that found the session ended
     server.stop()
 
 
@@ -39,23 +33,22 @@ def enter(browser: Any, key: str) -> None:
     browser.press("Sign in")
 
 
-def test_a_key_opens_the_pages_that_it_may_use(browser: Any, keyed: Any, folder: Path) -> None:
+def test_a_key_opens_the_pages_that_it_may_use(browser: Any, keyed: Any) -> None:
     browser.open(keyed.base, "models", ready="#api-key")
     assert browser.axe() == []
     assert not browser.all(".side")
     enter(browser, "wrong")
     browser.find(".problem", "This key is not valid")
-    assert len(browser.console()) == 1, "the refused key"
+    browser.complains(of="401")
 
     enter(browser, "guestkey01234")
     browser.find("[data-page=models] .empty", "The key 'kid' can use the Playground only. Sign out")
-    assert [link.text for link in browser.all(".nav a")] == ["Playground"]
+    assert browser.texts(".nav a") == ["Playground"]
     browser.find(".connection", "Limited key")
     assert browser.axe() == []
     browser.go("playground")
     browser.choose("Model", "alpha")
-    browser.fill(".composer-text", "good morning")
-    browser.press("Send")
+    browser.say("good morning")
     browser.find(".message.assistant .prose", "good morning")
 
     browser.press("Sign out")
@@ -67,7 +60,5 @@ def test_a_key_opens_the_pages_that_it_may_use(browser: Any, keyed: Any, folder:
     browser.find("[data-model=alpha] [data-state=stopped]")
     assert "key01234" not in browser.run("return JSON.stringify(localStorage) + document.cookie")
 
-    file = folder / "config.yaml"
-    file.write_text(file.read_text().replace("adminkey01234", "anotherkey01234"))
+    keyed.configure(keyed.config.read_text().replace("adminkey01234", "anotherkey01234"))
     browser.find("#api-key")
-    browser.console()  # the requests that found the session ended

@@ -18,7 +18,6 @@ import { CaptureDialog } from "./capture.js";
 import { InFlight } from "./in-flight.js";
 import { usePaging } from "./paging.js";
 import { RequestStatistics } from "./statistics.js";
-import { activityTick } from "./store.js";
 import { COLUMNS, DEFAULT_COLUMNS, RequestTable } from "./table.js";
 
 const columns = stored("activity-columns-2", DEFAULT_COLUMNS);
@@ -134,7 +133,7 @@ export default function ActivityPage({ active }) {
   const [capture, setCapture] = useState(null);
   const { query, filters, sort, open, lookup, showStatistics } = useSelection();
   const [hovered, holding] = useHeld();
-  const pages = usePaging(query, sort, active, activityTick, hovered || open !== null);
+  const pages = usePaging(query, sort, active, hovered || open !== null);
   const onOpen = (id) => setParameters("activity", { request: id === null ? "" : String(id), lookup: "" });
   const shared = { onOpen, onCapture: setCapture };
   const reload = () => { onOpen(null); pages.first(); };

@@ -5,8 +5,11 @@ import { getJson, request, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
 import { serverNow, throttle } from "../shared/timing.js";
 
-/** Grows with each finished request, at most four times a second; open pages fetch by it. */
+/** Grows as requests finish, at most four times a second, and with each connection; open pages fetch by it. */
 export const activityTick = signal(0);
+
+/** How many requests are known to have finished since the page was loaded. */
+export const endedCount = signal(0);
 
 /** Requests in flight, oldest first, with *seenMs*; events list fifty, `refreshInflight` lists all. */
 export const inflight = signal([]);
@@ -46,10 +49,11 @@ const TICK_EVERY_MS = 250;
 
 let ended = 0;
 let newest = null; // the number of the last record known to have ended
-const tick = throttle(TICK_EVERY_MS, () => {
-  activityTick.value += ended;
+const tick = throttle(TICK_EVERY_MS, () => batch(() => {
+  endedCount.value += ended;
+  activityTick.value += 1;
   ended = 0;
-});
+}));
 
 /** *id* is that of the newest record; several may have ended since the last event. */
 function onEnd({ id }) {
@@ -62,8 +66,7 @@ export function startActivity() {
   // A new connection begins with the requests in flight, if there are any.
   subscribe("open", () => {
     showInflight({ requests: [], total: 0 });
-    ended += 1; // some may have ended meanwhile
-    tick();
+    tick(); // some may have ended meanwhile
   });
   subscribe("activity", onEnd);
   subscribe("inFlight", showInflight);

@@ -64,6 +64,7 @@ const withId = ({ method, headers }) => (method === "POST" ? { ...headers, "X-Re
 /** Like fetch, but every failure is an ApiError. Aborting still raises AbortError. */
 export async function request(path, options = {}) {
   const signal = options.signal && AbortSignal.any([options.signal, leaving.signal]);
+  const sentMs = Date.now();
   let response;
   try {
     response = await fetch(address(path), { ...OURS, ...options, headers: withId(options), signal });
@@ -71,7 +72,7 @@ export async function request(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "the server cannot be reached");
   }
-  noteServerDate(response.headers.get("Date"));
+  noteServerDate(response.headers.get("Date"), sentMs);
   if (response.ok) return response;
   if (response.status === 401) unauthorized.value += 1;
   throw new ApiError(response.status, errorText(response.status, await response.text()));
@@ -85,12 +86,27 @@ export function postJson(path, body, options = {}) {
   return request(path, { ...options, method: "POST", headers, body: JSON.stringify(body) });
 }
 
-/** Return a function that starts *action* unless it is running; all callers get the same promise. */
+/** Return a function that runs *action*, one run at a time.
+ *
+ * Calls during a run share one more run after it, with the arguments of the last: what the first
+ * reads may be older than what they were called for.
+ */
 export function singleFlight(action) {
   let running = null;
-  return (...args) => {
-    running ??= action(...args).finally(() => { running = null; });
+  let next = null;
+  let latest = [];
+  const run = () => {
+    running = action(...latest).finally(() => { running = null; });
     return running;
+  };
+  return (...args) => {
+    latest = args;
+    if (!running) return run();
+    next ??= running.catch(() => {}).then(() => {
+      next = null;
+      return running ?? run();
+    });
+    return next;
   };
 }
 

@@ -1,7 +1,7 @@
 // The answer of a request of the server, as a component sees it.
 
 import { signal, useEffect, useState } from "./html.js";
-import { getJson } from "./api.js";
+import { getJson, singleFlight } from "./api.js";
 import { onEach, throttle } from "./timing.js";
 
 const AGAIN_MS = 1500;
@@ -16,7 +16,11 @@ export function useFetched(active, path, changes = NEVER) {
   useEffect(() => {
     if (!active) return undefined;
     let wanted = true;
-    const read = () => wanted && getJson(path).catch((error) => error).then((body) => wanted && setAnswer({ path, body }));
+    const read = singleFlight(async () => {
+      if (!wanted) return;
+      const body = await getJson(path).catch((error) => error);
+      if (wanted) setAnswer({ path, body });
+    });
     const stop = onEach(changes, throttle(AGAIN_MS, read));
     return () => {
       wanted = false;

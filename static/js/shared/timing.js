@@ -5,18 +5,23 @@ import { createContext, effect, signal, untracked, useContext, useEffect, useRef
 /** Whether the tab is visible. */
 export const visible = signal(!document.hidden);
 
-const UNIMPORTANT_MS = 2000; // a Date header counts whole seconds
+const UNIMPORTANT_MS = 1500;
 
 let skewMs = 0;
 
 /** Unix milliseconds by the clock of the server, which all records and states go by. */
 export const serverNow = () => Date.now() + skewMs;
 
-/** Set the clock by the Date header of a response. */
-export function noteServerDate(text) {
-  const skew = Date.parse(text) + 500 - Date.now();
-  if (!(Math.abs(skew - skewMs) > UNIMPORTANT_MS)) return;
-  skewMs = Math.abs(skew) > UNIMPORTANT_MS ? skew : 0;
+/** Set the clock by the Date header of a response to a request sent at *sentMs*.
+ *
+ * The response was made somewhere between the two, so that a slow one says little.
+ */
+export function noteServerDate(text, sentMs) {
+  const date = Date.parse(text);
+  const [least, most] = [date - Date.now() - UNIMPORTANT_MS, date + 1000 - sentMs + UNIMPORTANT_MS];
+  const fits = (skew) => least <= skew && skew <= most;
+  if (Number.isNaN(date) || fits(skewMs)) return;
+  skewMs = fits(0) ? 0 : (least + most) / 2;
   now.value = serverNow();
 }
 

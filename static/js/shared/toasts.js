@@ -5,16 +5,23 @@ import { IconButton } from "./controls.js";
 
 export const toasts = signal([]);
 let serial = 0;
+const HELD_MS = 2000;
 
 export function dismiss(id) {
   toasts.value = toasts.value.filter((each) => each.id !== id);
+}
+
+/** Remove a toast, unless the pointer or the focus is in one: it may be read, or its button wanted. */
+function expire(id) {
+  if (document.querySelector(".toasts")?.matches(":hover, :focus-within")) setTimeout(() => expire(id), HELD_MS);
+  else dismiss(id);
 }
 
 /** *action* is [name, function] of a button. */
 export function showToast(text, kind = "info", action = null) {
   const id = ++serial;
   toasts.value = [...toasts.value.slice(-3), { id, text, kind, action }];
-  setTimeout(() => dismiss(id), kind === "bad" || action ? 12000 : 5000);
+  setTimeout(() => expire(id), kind === "bad" || action ? 12000 : 5000);
 }
 
 /** Run *action*; a toast shows its error. Resolves to whether it worked. */
