@@ -173,6 +173,16 @@ class Browser:
         """Run JavaScript in the page and return what it returns."""
         return self.driver.execute_script(script, *arguments)
 
+    def module(self, path: str, body: str, *given: Any) -> Any:
+        """What *body* returns of the exports, *its*, of a module, and of *given*."""
+        script = f"""
+            const [path, given, done] = arguments;
+            const own = document.querySelector("script[type=module]").src;
+            import(own.replace("app.js", path)).then(async (its) => {{ {body} }}).then(
+              done, (error) => done(error.message));
+        """
+        return self.driver.execute_async_script(script, path, given)
+
     def wait(
         self, fact: Callable[[], Any], what: str = "it", patience_s: float = PATIENCE_S
     ) -> Any:

@@ -223,6 +223,38 @@ def test_secrets_of_the_file_are_masked(browser: Any, server: Any) -> None:
         assert "hushhush" not in browser.driver.page_source
 
 
+def test_what_changes_during_a_read_is_read_again(browser: Any, fake: Any) -> None:
+    browser.visit(fake.base, "home")
+    script = """
+        const [runs, ends] = [[], []];
+        const read = its.singleFlight((of) => new Promise((end) => {
+          runs.push(of);
+          ends.push(end);
+        }));
+        const [first, second, third] = [read("a"), read("b"), read("c")];
+        ends[0]();
+        await first;
+        await new Promise((done) => setTimeout(done));
+        ends[1]();
+        await Promise.all([second, third]);
+        return runs;
+    """
+    assert browser.module("shared/api.js", script) == ["a", "c"]
+
+
+@pytest.mark.parametrize(("late_ms", "took_ms", "skew_s"), [(5000, 6000, 0), (600_000, 100, -600)])
+def test_a_slow_answer_is_no_wrong_clock(
+    browser: Any, fake: Any, late_ms: int, took_ms: int, skew_s: int
+) -> None:
+    browser.visit(fake.base, "home")
+    script = """
+        const [late, took] = given;
+        its.noteServerDate(new Date(Date.now() - late).toUTCString(), Date.now() - took);
+        return Math.round((its.serverNow() - Date.now()) / 10000) * 10;
+    """
+    assert browser.module("shared/timing.js", script, late_ms, took_ms) == skew_s
+
+
 def test_the_page_comes_back_when_the_server_does(browser: Any, tmp_path: Path) -> None:
     server = servers.real(tmp_path)
     server.start()

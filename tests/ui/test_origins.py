@@ -193,13 +193,8 @@ def test_a_page_of_this_machine_may_use_models(browser: Any, place: Place, site:
 
 def test_our_own_pages_act(browser: Any, place: Place) -> None:
     browser.visit(place.url, "models")
-    api = browser.run("return document.querySelector('link[href$=\"/js/shared/api.js\"]').href")
-    ask = f"""
-        const [path, done] = arguments;
-        import("{api}").then(({{ getText }}) => getText(path)).then(
-          () => done("yes"), (error) => done(error.message));
-    """
-    assert run(browser, ask, "/v1/audio/voices?model=b") == "yes"
+    ask = "return its.getText(given[0])"
+    assert browser.module("shared/api.js", ask, "/v1/audio/voices?model=b") == "page"
     assert place.server.states() == {"b": "ready"}
     browser.driver.get(f"{place.url}/upstream/a/")
     ran(browser)

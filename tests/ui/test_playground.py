@@ -336,19 +336,16 @@ ANSWERED = {
 @pytest.mark.parametrize("dialect", list(STREAMS))
 def test_each_api_streams_tool_calls_and_takes_their_results(browser: Any, dialect: str) -> None:
     script = """
-        const [name, stream, done] = arguments;
-        const url = document.querySelector("script[type=module]").src;
-        import(url.replace("app.js", "chat/dialects.js")).then(({ DIALECTS, assemble }) => {
-          const frames = stream.map((each) => ({ data: JSON.stringify(each) }));
-          const whole = assemble(DIALECTS[name], frames);
-          const finish = stream.map((each) => DIALECTS[name].delta(each).finish).at(-1);
-          const answer = { role: "assistant", text: whole.text, toolCalls: whole.toolCalls };
-          const result = { role: "tool", text: "one", toolCallId: "call_0" };
-          const body = DIALECTS[name].body({ model: "m", messages: [answer, result] });
-          done({ finish, sent: body.messages ?? body.input });
-        });
+        const dialect = its.DIALECTS[given[0]];
+        const frames = given[1].map((each) => ({ data: JSON.stringify(each) }));
+        const whole = its.assemble(dialect, frames);
+        const finish = given[1].map((each) => dialect.delta(each).finish).at(-1);
+        const answer = { role: "assistant", text: whole.text, toolCalls: whole.toolCalls };
+        const result = { role: "tool", text: "one", toolCallId: "call_0" };
+        const body = dialect.body({ model: "m", messages: [answer, result] });
+        return { finish, sent: body.messages ?? body.input };
     """
-    found = browser.driver.execute_async_script(script, dialect, STREAMS[dialect])
+    found = browser.module("chat/dialects.js", script, dialect, STREAMS[dialect])
     assert found["finish"] == "length"
     assert found["sent"] == ANSWERED[dialect]
 
