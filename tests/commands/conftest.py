@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from textwrap import dedent
 from typing import Any
 
@@ -24,6 +24,17 @@ MODELS = """
 """
 
 
+@contextlib.contextmanager
+def serving(application: Callable[..., Iterable[bytes]]) -> Iterator[str]:
+    """The address of a server of *application*."""
+    server = pywsgi.WSGIServer(("127.0.0.1", 0), application, log=None, spawn=Pool())
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.stop(1)
+
+
 class Running:
     """*service* behind its real gateway on a port; *environ* leads a command to it.
 
@@ -32,9 +43,8 @@ class Running:
 
     def __init__(self, text: str) -> None:
         self.calls: list[str] = []
-        self._model = pywsgi.WSGIServer(("127.0.0.1", 0), self._answer, log=None, spawn=Pool())
-        self._model.start()
-        text = text.replace("MODEL", f"http://127.0.0.1:{self._model.server_port}")
+        self._open = contextlib.ExitStack()
+        text = text.replace("MODEL", self._open.enter_context(serving(self._answer)))
         self.launcher = FakeLauncher()
         self.service = Service(loads(dedent(text), environ={}), launchers={"local": self.launcher})
         self.service.driver.reconfigure(change_of(self.service.runtime.config))
@@ -50,7 +60,7 @@ class Running:
         self._server.drain()
         self.service.close(0.0)
         self._server.finish(0.1)
-        self._model.stop(1)
+        self._open.close()
 
     def run(self, main: Callable[..., int], *argv: str, key: str = "", out: Any = None) -> Any:
         """What the command *main* prints; it has to end well."""

@@ -1,17 +1,16 @@
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 
 import pytest
-from gevent import pywsgi
 from gevent.event import Event
-from gevent.pool import Pool
 
 from llmsnap.commands import bench
 from llmsnap.commands.bench import Sample, Spread, chat, spread, take
 from llmsnap.commands.client import ServerClient
 from llmsnap.errors import CommandFailed, NoServer, NoSuchModel
-from tests.commands.conftest import Running
+from tests.commands.conftest import Running, serving
 
 CHAT = chat("m", "hi", 5)
 
@@ -38,28 +37,20 @@ def says() -> Iterator[dict]:
         start_response(told["status"], told["headers"])
         return iter(told["pieces"])
 
-    server = pywsgi.WSGIServer(("127.0.0.1", 0), application, log=None, spawn=Pool())
-    server.start()
-    told["client"] = ServerClient(f"http://127.0.0.1:{server.server_port}")
-    yield told
-    server.stop(1)
+    with serving(application) as url:
+        told["client"] = ServerClient(url)
+        yield told
 
 
-class Clock:
+def clock() -> Callable[[], float]:
     """Goes on by a second with each look."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 1
-        return self.now
+    return map(float, count(1)).__next__
 
 
 def test_a_good_answer_is_timed_and_counted(says: dict) -> None:
     says["pieces"] = [piece(role="assistant"), piece(content="a"), piece(content="b"), USAGE, DONE]
     says["headers"] = [("X-Queue-Ms", "250"), ("X-Load-Ms", "1000")]
-    sample = take(says["client"], CHAT, Clock())
+    sample = take(says["client"], CHAT, clock())
     assert sample == Sample(1.0, 2.0, 7, True, 1.25, "")
     assert sample.tokens_per_s == 6.0
     assert says["asked"]["stream_options"] == {"include_usage": True}
@@ -68,9 +59,8 @@ def test_a_good_answer_is_timed_and_counted(says: dict) -> None:
 @pytest.mark.parametrize("delta", [{"reasoning_content": "hm"}, {"tool_calls": [{"index": 0}]}])
 def test_thoughts_and_calls_of_tools_are_tokens_too(says: dict, delta: dict) -> None:
     says["pieces"] = [piece(**delta), DONE]
-    sample = take(says["client"], CHAT)
-    assert sample.first_token_s is not None
-    assert (sample.tokens, sample.is_counted, sample.error) == (1, False, "")
+    sample = take(says["client"], CHAT, clock())
+    assert sample == Sample(1.0, 2.0, 1, False, 0.0, "")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +76,7 @@ def test_an_answer_that_is_not_whole_is_a_failure(says: dict, pieces: list, erro
     assert take(says["client"], CHAT).error == error
     says["status"] = "429 Too Many Requests"
     says["pieces"] = [b'{"error": {"message": "too many"}}']
-    sample = take(says["client"], CHAT, Clock())
+    sample = take(says["client"], CHAT, clock())
     assert (sample.error, sample.total_s, sample.tokens_per_s) == ("too many", 1.0, None)
 
 
@@ -136,19 +126,15 @@ class Model:
 @pytest.fixture
 def model() -> Iterator[Model]:
     made = Model()
-    server = pywsgi.WSGIServer(("127.0.0.1", 0), made, log=None, spawn=Pool())
-    server.start()
-    made.url = f"http://127.0.0.1:{server.server_port}"
-    yield made
-    server.stop(1)
+    with serving(made) as made.url:
+        yield made
 
 
 def run(model: Model, *argv: str, meeting: int = 1) -> tuple[int, str]:
     out = io.StringIO()
     model.meeting, model.alone = meeting, model.number + 1
     model.met.clear()
-    code = bench.main(["m", *argv], out, {"LLMSNAP_URL": model.url})
-    return code, out.getvalue()
+    return bench.main(["m", *argv], out, {"LLMSNAP_URL": model.url}), out.getvalue()
 
 
 def test_a_table_says_how_fast_it_is(model: Model) -> None:
@@ -165,30 +151,23 @@ def test_a_table_says_how_fast_it_is(model: Model) -> None:
     assert (code, model.number, model.most) == (0, 12, 3)
     assert "6 of 6 answered, 3 at once" in text
     assert "before that, 3.2 s until it was loaded" in text
-    code, text = run(model, "-n", "2", "--json")
-    found = json.loads(text)
-    assert (code, found["requests"], len(found["samples"])) == (0, 2, 2)
-    assert found["samples"][0]["tokens"] == 7
+    found = json.loads(run(model, "-n", "2", "--json")[1])
+    assert (found["requests"], [one["tokens"] for one in found["samples"]]) == (2, [7, 7])
     assert set(found["spreads"]["first_token_s"]) == {"median", "most", "worst"}
     for argv in (["-n", "0"], ["-c", "x"]):
-        with pytest.raises(SystemExit) as caught:
+        with pytest.raises(SystemExit, match=r"^2$"):
             run(model, *argv)
-        assert caught.value.code == 2
 
 
 def test_failures_are_counted_and_make_the_exit_code(model: Model) -> None:
     model.failing = {2, 3}
     code, text = run(model, "-n", "3")
-    assert code == 1
-    assert "1 of 3 answered" in text
+    assert (code, "1 of 3 answered" in text) == (1, True)
     assert "2 failed: the answer ended before it was complete" in text
-
-
-def test_nothing_is_measured_when_the_first_request_fails(model: Model) -> None:
-    model.failing = {1}
+    model.failing, model.number = {1}, 0
     with pytest.raises(CommandFailed, match="before it was complete"):
         run(model)
-    assert model.number == 1
+    assert model.number == 1, "nothing is measured when the first request fails"
 
 
 def test_a_server_that_goes_away_ends_it_all(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

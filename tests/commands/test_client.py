@@ -1,15 +1,15 @@
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from gevent import pywsgi
-from gevent.pool import Pool
 
 from llmsnap.commands import models
 from llmsnap.commands.client import ServerClient, connect
 from llmsnap.errors import CommandFailed, KeyRefused, NoServer, WrongUse
-from tests.commands.conftest import Running
+from tests.commands.conftest import Running, serving
 
 
 def args(*argv: str) -> argparse.Namespace:
@@ -37,15 +37,14 @@ def test_what_is_no_address_is_told(url: str) -> None:
 
 
 def test_the_key_is_of_the_files_or_of_the_variable(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.write_text("k1\n")
-    two.write_text("k2\n")
-    environ = {"LLMSNAP_KEY_FILE": str(two)}
+    for name in ("k1", "k2"):
+        (tmp_path / name).write_text(f"{name}\n")
+    file = {"LLMSNAP_KEY_FILE": f"{tmp_path}/k2"}
+    both = {**file, "LLMSNAP_API_KEY": "k3"}
     assert key_of(connect(args(), {})) == ""
-    assert key_of(connect(args(), environ)) == "Bearer k2"
-    assert key_of(connect(args(), {**environ, "LLMSNAP_API_KEY": "k3"})) == "Bearer k3"
-    both = {**environ, "LLMSNAP_API_KEY": "k3"}
-    assert key_of(connect(args("--key-file", str(one)), both)) == "Bearer k1"
+    assert key_of(connect(args(), file)) == "Bearer k2"
+    assert key_of(connect(args(), both)) == "Bearer k3"
+    assert key_of(connect(args("--key-file", f"{tmp_path}/k1"), both)) == "Bearer k1"
 
 
 @pytest.mark.parametrize("content", [b"", b"two words", b"\xff\xfe"])
@@ -68,22 +67,17 @@ def test_no_option_takes_a_key() -> None:
 
 
 @pytest.fixture
-def stranger():
-    """A web server that is not llmsnap: answers *says* to everything."""
-    says = {"status": "200 OK", "body": b"<html>", "headers": []}
+def stranger() -> Iterator[SimpleNamespace]:
+    """A web server that is not llmsnap: answers the same to everything."""
+    made = SimpleNamespace(status="200 OK", body=b"<html>", headers=[], seen=[])
 
     def application(environ, start_response):
-        seen.append(environ)
-        start_response(says["status"], says["headers"])
-        return [says["body"]]
+        made.seen.append(environ)
+        start_response(made.status, made.headers)
+        return [made.body]
 
-    seen: list[dict] = []
-    server = pywsgi.WSGIServer(("127.0.0.1", 0), application, log=None, spawn=Pool())
-    server.start()
-    says["url"] = f"http://127.0.0.1:{server.server_port}"
-    says["seen"] = seen
-    yield says
-    server.stop(0)
+    with serving(application) as made.url:
+        yield made
 
 
 def test_nobody_at_the_address_says_what_to_do(server: Running) -> None:
@@ -98,9 +92,9 @@ def test_nobody_at_the_address_says_what_to_do(server: Running) -> None:
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "302 Found", "502 Bad Gateway"])
 def test_a_stranger_is_told_as_such(stranger, status: str) -> None:
-    stranger["status"] = status
+    stranger.status = status
     with pytest.raises(NoServer, match="is not llmsnap"):
-        ServerClient(stranger["url"]).get("/running")
+        ServerClient(stranger.url).get("/running")
 
 
 def test_a_key_is_asked_for_and_a_wrong_one_refused(guarded: Running) -> None:
@@ -115,10 +109,10 @@ def test_a_key_is_asked_for_and_a_wrong_one_refused(guarded: Running) -> None:
 
 
 def test_the_key_goes_in_a_header_and_follows_no_redirect(stranger) -> None:
-    stranger["status"], stranger["headers"] = "302 Found", [("Location", stranger["url"] + "/2")]
+    stranger.status, stranger.headers = "302 Found", [("Location", stranger.url + "/2")]
     with pytest.raises(NoServer):
-        ServerClient(stranger["url"], "s3cret").get("/1")
-    (request,) = stranger["seen"]
+        ServerClient(stranger.url, "s3cret").get("/1")
+    (request,) = stranger.seen
     assert (request["HTTP_AUTHORIZATION"], request["PATH_INFO"]) == ("Bearer s3cret", "/1")
     assert "s3cret" not in request["QUERY_STRING"]
 
@@ -127,21 +121,22 @@ def test_no_password_file_and_no_proxy_is_used(stranger, monkeypatch, tmp_path) 
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password s3cret")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    stranger["body"] = b"{}"
-    assert ServerClient(stranger["url"]).get("/x") == {}
-    assert "HTTP_AUTHORIZATION" not in stranger["seen"][0]
-    ServerClient(stranger["url"]).act("load", "a/b c?d")
-    assert stranger["seen"][1]["PATH_INFO"] == "/api/models/load/a/b c?d"
-    assert "is a model of another server" in str(ServerClient(stranger["url"]).unknown("far"))
+    stranger.body = b"{}"
+    client = ServerClient(stranger.url)
+    assert client.get("/x") == {}
+    assert "HTTP_AUTHORIZATION" not in stranger.seen[0]
+    client.act("load", "a/b c?d")
+    assert stranger.seen[1]["PATH_INFO"] == "/api/models/load/a/b c?d"
+    assert "is a model of another server" in str(client.unknown("far"))
 
 
 def test_other_failures_are_told_in_the_servers_words(stranger) -> None:
-    stranger["status"] = "503 Service Unavailable"
-    stranger["body"] = json.dumps({"error": {"message": "it is too late"}}).encode()
+    stranger.status = "503 Service Unavailable"
+    stranger.body = json.dumps({"error": {"message": "it is too late"}}).encode()
     with pytest.raises(CommandFailed, match="it is too late") as caught:
-        ServerClient(stranger["url"]).get("/running")
+        ServerClient(stranger.url).get("/running")
     assert type(caught.value) is CommandFailed
-    stranger["status"], stranger["body"] = "200 OK", b"12345"  # which breaks off
-    stranger["headers"] = [("Content-Length", "9"), ("Connection", "close")]
-    with pytest.raises(CommandFailed), ServerClient(stranger["url"]).send("GET", "/x") as answer:
+    stranger.status, stranger.body = "200 OK", b"12345"  # which breaks off
+    stranger.headers = [("Content-Length", "9"), ("Connection", "close")]
+    with pytest.raises(CommandFailed), ServerClient(stranger.url).send("GET", "/x") as answer:
         list(answer.iter_content(None))

@@ -33,5 +33,12 @@ def problem(text: str, **environ: str) -> str:
     return only
 
 
+def places(text: str) -> list[tuple[int, int]]:
+    """The line and column of each problem."""
+    with pytest.raises(ConfigError) as caught:
+        loads(dedent(text), environ={})
+    return [(each.line, each.column) for each in caught.value.problems]
+
+
 def advice(text: str, **environ: str) -> list[str]:
     return [str(each) for each in loads_with_advice(dedent(text), environ=environ).advice]

@@ -28,9 +28,7 @@ USED = {path: key for path, key in KEYS.items() if not isinstance(key.kind, Unsu
 def test_a_path_leads_to_one_key() -> None:
     paths = [path for path, _ in all_keys()]
     assert len(paths) == len(set(paths)) > 100
-    assert {"startPort", "models.*.filters.setParamsByID", "apiKeys[].key"} <= set(paths)
-    assert "models.*.sleepEndpoints[].timeout" in paths
-    assert "routing.router.settings.groups.*.members" in paths
+    assert {"models.*.sleepEndpoints[].timeout", "apiKeys[].key"} <= set(paths)
 
 
 def findings(text: str) -> list[str]:
@@ -165,12 +163,10 @@ def test_what_the_schema_gives_as_an_example_the_loader_accepts() -> None:
     [
         ("models: {m: {cmd: s, ttl: -7}}", "models.m.ttl: should be a whole number of at least -1"),
         ("models: {m: {ttl: 5}}", "models.m: should be a mapping with cmd or a mapping with proxy"),
-        ("models: {m: {cmd: s, env: [x]}}", "models.m.env[0]: should match"),
         ("models: {m: {cmd: ''}}", "models.m.cmd: should not be empty"),
         ("groups: {g: {}}", "groups.g: usually has members"),
         ("logLevel: loud", "logLevel: should be one of debug, info, warn, error or a macro"),
         ("startPort: 70000", "startPort: should be a whole number of at least 1 and at most"),
-        ("apiKeys: x", "apiKeys: should be a list"),
         ("captureBuffer: -1", "captureBuffer: should be"),
     ],
 )
@@ -181,16 +177,12 @@ def test_findings(text: str, words: str) -> None:
         assert not findings(fine)
 
 
-def test_what_was_said_is_not_said_again() -> None:
+def test_what_was_said_is_not_said_again_and_findings_show_no_values() -> None:
     report = Report()
     report.error(("startPort",), "is wrong")
     report.advise(("logLevel",), "is odd")
     report.suppress(("store",))
-    advise_by_schema(
-        compose("startPort: x\nlogLevel: x\nstore: {maxRows: x}", {}, Report()), report
-    )
+    tree = compose("startPort: x\nlogLevel: x\nstore: {maxRows: x}", {}, Report())
+    advise_by_schema(tree, report)
     assert len(report.advice) == 1
-
-
-def test_findings_show_no_values() -> None:
     assert "s3cret" not in str(findings("apiKeys: [s3cret x, [s3cret]]\nlogLevel: s3cret"))

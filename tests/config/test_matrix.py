@@ -6,9 +6,8 @@ import pytest
 
 from llmsnap.config import EvictCost, MatrixConfig, advice_on, partners
 from llmsnap.config.expressions import MAX_DEPTH, parse
-from llmsnap.config.loader import loads, loads_with_advice
-from llmsnap.errors import ConfigError
-from tests.config.reading import advice, config, problem
+from llmsnap.config.loader import loads_with_advice
+from tests.config.reading import advice, config, places, problem, problems
 from tests.parity import parity
 
 MODELS = """
@@ -37,15 +36,15 @@ def test_a_matrix_is_read() -> None:
         "{vars: {d: 'org/d:7'}, evict_costs: {d: 5, a: 2}, sets: {s: a & (b | d), t: +s | c}}"
     )
     assert found.costs == (EvictCost("a", 2), EvictCost("org/d:7", 5))
-    assert [(each.name, str(each.expression)) for each in found.sets] == [
-        ("s", "a & (b | org/d:7)"),
-        ("t", "+s | c"),
-    ]
+    sets = {each.name: str(each.expression) for each in found.sets}
+    assert sets == {"s": "a & (b | org/d:7)", "t": "+s | c"}
     assert partners(found) == {"a": {"b", "org/d:7"}, "b": {"a"}, "org/d:7": {"a"}, "c": set()}
     assert not found.learns_costs
     assert matrix_of("{evict_costs: auto, sets: {s: a}}").learns_costs
     hidden = matrix_of("{vars: {a: c}, sets: {s: a}}")
     assert str(hidden.sets[0].expression) == "c", "a var hides a model of its name"
+    late = matrix_of("{sets: {a: +late & b, other: c, late: a}}")
+    assert [each.name for each in late.sets] == ["late", "a", "other"]
 
 
 @parity("Swap matrix", "macros in expressions, costs and targets of `vars`")
@@ -53,11 +52,6 @@ def test_macros_apply_in_values() -> None:
     text = "{vars: {x: '${who}'}, evict_costs: {a: '${n}'}, sets: {s: '${both} | x'}}"
     found = matrix_of(text, "macros: {both: a & b, n: 3, who: c}\n")
     assert (found.costs, str(found.sets[0].expression)) == ((EvictCost("a", 3),), "a & b | c")
-
-
-def test_a_set_may_refer_to_a_later_one_which_then_stands_before_it() -> None:
-    found = matrix_of("{sets: {a: +late & b, other: c, late: a}}")
-    assert [each.name for each in found.sets] == ["late", "a", "other"]
 
 
 def test_expressions() -> None:
@@ -79,8 +73,6 @@ ROUTER = "routing: {router: "
     [
         (f"matrix: {SETS}", "matrix"),
         ("matrix: ", "group"),
-        (f"groups: {GROUPS}", "group"),
-        (ROUTER + f"{{use: matrix, settings: {{matrix: {SETS}}}}}}}", "matrix"),
         (ROUTER + f"{{settings: {{matrix: {SETS}}}}}}}", "matrix"),
         (ROUTER + f"{{settings: {{groups: {GROUPS}, matrix: {SETS}}}}}}}", "group"),
         (ROUTER + f"{{use: group, settings: {{matrix: {SETS}}}}}}}", "group"),
@@ -99,10 +91,7 @@ def test_what_decides_is_what_the_file_asks_for_or_has(text: str, residency: str
         (f"groups: {GROUPS}\nmatrix: {SETS}", "matrix: stands beside groups, in line"),
         (ROUTER + "{use: matrix}}", "routing.router.use: there is no matrix - add matrix"),
         (ROUTER + "{use: random}}", "routing.router.use: must be one of"),
-        (
-            f"matrix: {SETS}\n{ROUTER}{{settings: {{matrix: {SETS}}}}}}}",
-            "routing.router.settings.matrix: a matrix is given twice, here and in line",
-        ),
+        (f"matrix: {SETS}\n{ROUTER}{{settings: {{matrix: {SETS}}}}}}}", "a matrix is given twice"),
     ],
 )
 def test_places_that_contradict_each_other(text: str, words: str) -> None:
@@ -110,15 +99,10 @@ def test_places_that_contradict_each_other(text: str, words: str) -> None:
 
 
 @parity("Swap matrix", "top-level keys beside `routing.router`", "accepted with advice")
-def test_both_styles_beside_each_other_are_advised_against() -> None:
-    (found,) = advice(f"{MODELS}groups: {GROUPS}\n{ROUTER}{{use: group}}}}\n")
-    assert found.startswith("groups: stands beside keys of routing.router; llmsnap") or (
-        "llama-swap refuses such a file" in found
-    )
-
-
 @parity("Swap matrix", "a matrix that is not in use", "its mistakes are advice")
-def test_the_mistakes_of_a_matrix_that_is_not_in_use_are_advice() -> None:
+def test_what_stands_beside_or_without_effect_is_advice() -> None:
+    (found,) = advice(f"{MODELS}groups: {GROUPS}\n{ROUTER}{{use: group}}}}\n")
+    assert found.startswith("groups: stands beside keys of routing.router")
     found = advice(f"{MODELS}{ROUTER}{{use: group, settings: {{matrix: {{sets: {{s: x}}}}}}}}}}\n")
     where = "routing.router.settings.matrix"
     assert found[0].startswith(f"{where}: has no effect with use: group")
@@ -134,12 +118,9 @@ def test_the_mistakes_of_a_matrix_that_is_not_in_use_are_advice() -> None:
     [
         ("{}", "matrix.sets: a matrix needs at least one set"),
         ("[a]", "matrix: must be a mapping"),
-        ("{sets: [a]}", "matrix.sets: must be a mapping"),
         ("{sets: {s: [a]}}", "matrix.sets.s: must be an expression such as a & b"),
-        ("{sets: {s: }}", "matrix.sets.s: is empty"),
         ("{sets: {s: '()'}}", 'an operand is missing before ")"'),
         ("{sets: {s: 'a &'}}", "ends where a name has to follow"),
-        ("{sets: {s: '| a'}}", 'an operand is missing before "|"'),
         ("{sets: {s: a b}}", '"b" follows an operand directly - put & (both run) or |'),
         ("{sets: {s: (a & b}}", '"(" is not closed'),
         ("{sets: {s: a & b)}}", '")" closes nothing'),
@@ -151,22 +132,16 @@ def test_the_mistakes_of_a_matrix_that_is_not_in_use_are_advice() -> None:
         ("{sets: {s: bee}}", '"bee" is an alias - write "b"'),
         ("{sets: {s: +chats, chat: a}}", 'no set "chats" - did you mean "chat"?'),
         ("{sets: {s: +s}}", "in a circle: s -> s - take one reference out"),
-        ("{sets: {s: +t, t: +u | a, u: +s}}", "in a circle: s -> t -> u -> s"),
         ("{sets: {s: +t, t: +s, u: +t & a}}", "in a circle: s -> t -> s"),
         ("{sets: {s: '4 of (a, b, c)'}}", '"4" of 3 is not possible - write a number from 1 to 3'),
-        ("{sets: {s: '0 of (a, b)'}}", '"0" of 2 is not possible'),
         ("{sets: {s: 'two of (a, b)'}}", '"two" of 2 is not possible'),
         ("{vars: {x: bee}, sets: {s: a}}", 'matrix.vars.x: "bee" is an alias - write "b"'),
         ("{vars: {x: z}, sets: {s: a}}", 'matrix.vars.x: "z", which x stands for, is no model'),
-        ("{vars: {x: }, sets: {s: a}}", "matrix.vars.x:"),
         ("{vars: {x_y: a}, sets: {s: a}}", '"x_y" is no short name'),
-        ("{vars: [x], sets: {s: a}}", "matrix.vars: must be a mapping"),
         ("{evict_costs: {x: 1}, sets: {s: a}}", '"x" is neither a var nor a model'),
         ("{evict_costs: {a: 0}, sets: {s: a}}", "matrix.evict_costs.a: must be at least 1"),
-        ("{evict_costs: {a: two}, sets: {s: a}}", "evict_costs.a: must be a whole number"),
         ("{evict_costs: often, sets: {s: a}}", "evict_costs: must be a mapping, or auto"),
         ("{vars: {x: a}, evict_costs: {a: 1, x: 2}, sets: {s: a}}", 'model "a" has two costs'),
-        ("{sets: {s: '${x}'}}", "unknown macro ${x}"),
     ],
 )
 def test_mistakes(text: str, words: str) -> None:
@@ -177,27 +152,17 @@ def test_all_mistakes_are_told_at_once_with_their_places() -> None:
     text = (
         MODELS + 'matrix:\n  sets:\n    s: a & x & y\n    t: "a b"\n    u: |\n      a &\n      z\n'
     )
-    with pytest.raises(ConfigError) as caught:
-        loads(text, environ={})
     first = MODELS.count("\n") + 3
-    assert [(each.line - first, each.column, each.what) for each in caught.value.problems] == [
-        (0, 12, '"x" is neither a var nor a model'),
-        (0, 16, '"y" is neither a var nor a model'),
-        (1, 11, '"b" follows an operand directly'),
-        (2, 8, '"z" is neither a var nor a model (character 5)'),
-    ]
+    assert places(text) == [(first, 12), (first, 16), (first + 1, 11), (first + 2, 8)]
+    assert '"z" is neither a var nor a model (character 5)' in problems(text)[3]
 
 
-def test_parentheses_may_be_deep_but_not_endless() -> None:
+def test_depth_is_limited() -> None:
     assert config(matrix(f"{{sets: {{s: {'(' * MAX_DEPTH}a{')' * MAX_DEPTH}}}}}")).matrix
     deep = f"{{sets: {{s: {'(' * 1000}a{')' * 1000}}}}}"
     assert f"more than {MAX_DEPTH} parentheses" in problem(matrix(deep))
-
-
-def test_sets_may_not_refer_to_each_other_without_end() -> None:
-    chain = "".join(f"    s{n}: '+s{n + 1} & a'\n" for n in range(300))
-    text = f"{MODELS}matrix:\n  sets:\n{chain}    s300: b\n"
-    assert "operators within operators" in problem(text)
+    chain = "".join(f"s{n}: '+s{n + 1} & a', " for n in range(300))
+    assert "operators within operators" in problem(matrix(f"{{sets: {{{chain}s300: b}}}}"))
 
 
 def test_targets_of_a_spillover_are_in_one_combination() -> None:
@@ -220,7 +185,6 @@ def test_what_is_odd_about_a_matrix() -> None:
         ("{s: a & b, t: a & b & c}", {"s": "t allows"}),
         ("{t: a & b & c, s: c}", {"s": "t allows"}),
         ("{s: a & b, t: b & a}", {"t": "s allows"}),
-        ("{s: a & b | c & d, t: a & b, u: c & d}", {"t": "s allows", "u": "s allows"}),
         ("{t: a & b, u: c & d, s: a & b | c & d}", {"s": "t, u allow"}),
         ("{s: '2 of (a, b, c)', t: a & c}", {"t": "s allows"}),
         ("{s: a & b, t: +s & c}", {}),
@@ -228,15 +192,11 @@ def test_what_is_odd_about_a_matrix() -> None:
         ("{s: '2 of (a, b, c)', t: a & b & c, u: d}", {"s": "t allows"}),
     ],
 )
-def test_a_set_that_adds_nothing_is_advised_about(
-    sets: str, adding_nothing: dict[str, str]
-) -> None:
+def test_a_set_that_adds_nothing_is_advised_about(sets: str, adding_nothing: dict) -> None:
     text = matrix(f"{{vars: {{d: 'org/d:7'}}, sets: {sets}}}")
-    assert {
-        each.where: each.what
-        for each in advice_on(loads_with_advice(text, environ={}))
-        if "no set of the matrix" not in each.what
-    } == {
+    found = advice_on(loads_with_advice(text, environ={}))
+    said = {each.where: each.what for each in found if "no set of the matrix" not in each.what}
+    assert said == {
         f"matrix.sets.{name}": f"adds nothing: {others} all it allows"
         for name, others in adding_nothing.items()
     }

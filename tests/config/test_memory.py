@@ -10,6 +10,8 @@ from tests.config.reading import advice, config, model, problem
 
 GIB = 1024**3
 MODEL = "models: {m: {cmd: 's ${PORT}', memory: 1GiB}}\n"
+ON_GPU1 = "models: {m: {cmd: 's ${PORT}', device: gpu1, "
+BY_MEMORY = "routing: {router: {use: memory}}\n"
 
 
 def test_sizes() -> None:
@@ -39,50 +41,34 @@ def test_devices_are_gpus_in_order_then_ram() -> None:
 
 def test_rules_stand_beside_the_devices() -> None:
     assert config(MODEL).memory_rules == MemoryRules(10.0, "load")
-    text = "memory: {gpu0: 24GiB, releaseTimeout: 3, onStuck: wait}\n" + MODEL
-    assert config(text).memory_rules == MemoryRules(3.0, "wait")
-    assert config(text).memory == (DeviceConfig("gpu0", 24 * GIB),)
-    found = problem("memory: {gpu0: 24GiB, releaseTimout: 3}\n" + MODEL)
-    assert 'did you mean "releaseTimeout"?' in found
-    assert "onStuck" in problem("memory: {onStuck: explode}\n" + MODEL)
+    found = config("memory: {gpu0: 24GiB, releaseTimeout: 3, onStuck: wait}\n" + MODEL)
+    assert found.memory_rules == MemoryRules(3.0, "wait")
+    assert found.memory == (DeviceConfig("gpu0", 24 * GIB),)
+
+
+def on(*sizes: tuple[str, int]) -> MemoryNeed:
+    return MemoryNeed(tuple(MemorySize(device, size * GIB) for device, size in sizes))
 
 
 @pytest.mark.parametrize(
     ("text", "need"),
     [
-        ("auto", None),
-        ("18GiB", MemoryNeed(total_bytes=18 * GIB)),
-        (
-            "{gpu0: 2GiB, ram: 1GiB}",
-            MemoryNeed((MemorySize("gpu0", 2 * GIB), MemorySize("ram", GIB))),
-        ),
-        ("{any: 6GiB}", MemoryNeed(anywhere_bytes=6 * GIB)),
-    ],
-)
-def test_needs(text: str, need: MemoryNeed | None) -> None:
-    found = config(
-        "memory: {gpu0: 24GiB}\n"
-        f"models: {{m: {{cmd: 's ${{PORT}}', memory: {text}, asleepMemory: {text}}}}}\n"
-    ).models["m"]
-    assert (found.memory, found.asleep_memory) == (need, need)
-
-
-@pytest.mark.parametrize(
-    ("text", "need"),
-    [
+        ("memory: auto", None),
+        ("memory: 18GiB", MemoryNeed(total_bytes=18 * GIB)),
+        ("memory: {gpu0: 2GiB, ram: 1GiB}", on(("gpu0", 2), ("ram", 1))),
+        ("memory: {any: 6GiB}", MemoryNeed(anywhere_bytes=6 * GIB)),
         ("device: gpu1", None),
         ("device: gpu1, memory: auto", None),
-        ("device: gpu1, memory: 18GiB", MemoryNeed((MemorySize("gpu1", 18 * GIB),))),
-        ("device: ram, memory: 18GiB", MemoryNeed((MemorySize("ram", 18 * GIB),))),
-        ("device: gpu1, memory: {ram: 18GiB}", MemoryNeed((MemorySize("ram", 18 * GIB),))),
+        ("device: gpu1, memory: 18GiB", on(("gpu1", 18))),
+        ("device: ram, memory: 18GiB", on(("ram", 18))),
+        ("device: gpu1, memory: {ram: 18GiB}", on(("ram", 18))),
     ],
 )
-def test_a_size_is_on_the_device_of_its_model(text: str, need: MemoryNeed | None) -> None:
-    found = config(f"models: {{m: {{cmd: 's ${{PORT}}', {text}}}}}\n").models["m"]
-    assert found.memory == need
+def test_a_size_is_on_the_device_of_its_model_if_it_names_none(text: str, need: object) -> None:
+    model = "models: {m: {cmd: 's ${PORT}', %s}}\n"
+    assert config(model % text).models["m"].memory == need
     text = text.replace("memory", "asleepMemory")
-    found = config(f"models: {{m: {{cmd: 's ${{PORT}}', {text}}}}}\n").models["m"]
-    assert found.asleep_memory == need
+    assert config(model % text).models["m"].asleep_memory == need
 
 
 def test_memory_decides_where_neither_groups_nor_a_matrix_do() -> None:
@@ -94,7 +80,7 @@ def test_memory_decides_where_neither_groups_nor_a_matrix_do() -> None:
         MODEL.replace("1GiB", "null"): "group",
         MODEL.replace("memory: 1GiB", "device: gpu0"): "group",
         groups: "group",
-        groups + "routing: {router: {use: memory}}\n": "memory",
+        groups + BY_MEMORY: "memory",
         MODEL + "matrix: {sets: {s: m}}\n": "matrix",
         MODEL + "routing: {router: {use: group}}\n": "group",
     }
@@ -122,25 +108,20 @@ def test_what_has_no_effect_is_advised_about() -> None:
         ("memory: {gpu0: {capacity: 1GiB, reserve: 1GiB}}", "the reserve leaves nothing"),
         ("memory: {gpu0: 0GiB}", "memory.gpu0: a device of 0 bytes holds no model"),
         ("memory: {gpu0: {capacity: 0MiB}}", "memory.gpu0.capacity: a device of 0 bytes"),
-        ("memory: {gpu0: 2000000TiB}", "memory.gpu0: must be a size such as 18GiB or 512MiB"),
+        ("memory: {gpu0: 24GiB, releaseTimout: 3}", 'did you mean "releaseTimeout"?'),
+        ("memory: {onStuck: explode}", "onStuck"),
         ("models: {m: {cmd: 's ${PORT} -mg ${DEVICE}', memory: 1GiB}}", "${DEVICE} is known only"),
         ("models: {m: {cmd: 's ${PORT} ${DEVICE}', device: ram}}", "${DEVICE} is known only"),
         ("models: {m: {cmd: 's ${PORT}', device: card1}}", "a device: gpu0, gpu1, ... or ram (f"),
         (
-            "models: {m: {cmd: 's ${PORT}', device: gpu1, memory: {gpu0: 1GiB}}}",
-            "models.m.memory: is on gpu0, and device is gpu1 - write the size alone",
+            ON_GPU1 + "memory: {gpu0: 1GiB}}}",
+            "models.m.memory: is on gpu0, and device is gpu1 - wr",
         ),
-        (
-            "models: {m: {cmd: 's ${PORT}', device: gpu1, memory: {any: 1GiB}}}",
-            "models.m.memory: is on any GPU, and device is gpu1",
-        ),
+        (ON_GPU1 + "memory: {any: 1GiB}}}", "models.m.memory: is on any GPU, and device is gpu1"),
         ("models: {m: {cmd: s, proxy: 'http://a:${DEVICE}'}}", "${DEVICE} is known in cmd only"),
         ("models: {m: {cmd: 's ${PORT}', memory: lots}}", "models.m.memory: must be a size"),
         ("models: {m: {cmd: 's ${PORT}', memory: {cpu: 1GiB}}}", '"cpu" is no device'),
-        (
-            MODEL + "matrix: {sets: {s: m}}\nrouting: {router: {use: memory}}",
-            "matrix: a matrix beside use: memory",
-        ),
+        (MODEL + "matrix: {sets: {s: m}}\n" + BY_MEMORY, "matrix: a matrix beside use: memory"),
     ],
 )
 def test_mistakes(text: str, words: str) -> None:

@@ -9,9 +9,7 @@ from tests.config.reading import advice, config, model, problem, problems
 from tests.parity import parity
 
 
-@pytest.mark.parametrize(
-    "entry", ["m", "m: ~", "m: {}", "m: {cmd: ''}", "m: {cmd: ~}", "m: {cmd: '# x'}"]
-)
+@pytest.mark.parametrize("entry", ["m", "m: {}", "m: {cmd: ''}", "m: {cmd: ~}", "m: {cmd: '# x'}"])
 def test_a_model_without_a_command_is_refused(entry: str) -> None:
     assert problem(f"models: {{{entry}}}").startswith("models.m.cmd: is missing or empty")
     assert problem("models: [a]").startswith("models: must be a mapping (found a list)")
@@ -75,38 +73,27 @@ def test_comments_are_gone_from_commands_before_macros_are_expanded() -> None:
     ("entry", "said"),
     [
         ('cmd: "a ${PORT}\\0"', "cmd: "),
-        ("cmd: [a]", "cmd: must be a text"),
         ("cmd: '${a}'", "cmd: macros refer to each other in a circle"),
         ("proxy: 'http://gpu:${PORT}', cmd: ~", "proxy: ${PORT} should have been substituted"),
         ("proxy: gpu, cmd: ~", 'proxy: "gpu" must begin with http'),
         ("proxy: 'http://gpu', cmd: ''", "cmd: is missing or empty - write the command"),
-        ("proxy: 'http://[::1'", "proxy: "),
         ("proxy: ''", "proxy: "),
         ("launcher: slurm", 'launcher: there is no launcher "slurm"'),
-        ("aliases: x", "aliases: must be a list"),
         ("sleepMode: ''", "sleepMode: must be one of enable, disable"),
-        ("sleepMode: on", "sleepMode: must be one of enable, disable"),
-        ("metadata: [1]", "metadata: must be a mapping"),
         ("ttl: -2", "ttl: must be at least -1 (found -2)"),
         ("checkEndpoint: ''", "checkEndpoint: is empty"),
         ('env: ["A=\\0"]', "env"),
         ("capabilities: {in: [video]}", "capabilities.in[0]: must be one of text, audio, image"),
-        ("capabilities: {out: text}", "capabilities.out: must be a list"),
-        ("capabilities: {context: -1}", "capabilities.context: must be at least 0"),
-        ("capabilities: {tools: much}", "capabilities.tools: must be true or false"),
         ("apiKey: a, headers: {Authorization: b}", "headers: Authorization is what apiKey sets"),
         ("headers: {'X Y': a}", 'headers: "X Y" is no header that can be set'),
         ("headers: {Host: a}", 'headers: "Host" is no header that can be set'),
         ("headers: {content-length: '1'}", 'headers: "content-length" is no header that can be'),
         ("headers: {X-A: 1}", "headers: the value of X-A is not a text of one line"),
         ('headers: {X-A: "s3cret\\r\\nX-B: b"}', "headers: the value of X-A is not a text of one"),
-        ("headers: {X-A: [a]}", "headers: the value of X-A is not a text of one line"),
-        ("headers: [a]", "headers: must be a mapping"),
         # endpoints, also while sleepMode is disabled
         ("sleepEndpoints: [{method: GET}]", "sleepEndpoints[0].endpoint: endpoint is required"),
         ("wakeEndpoints: [{endpoint: ''}]", "wakeEndpoints[0].endpoint: endpoint is required"),
         ("sleepEndpoints: [{endpoint: /x, method: DELETE}]", "sleepEndpoints[0].method: must be"),
-        ("wakeEndpoints: [{endpoint: /x, timeout: -4}]", "wakeEndpoints[0].timeout: must be at"),
         ("wakeEndpoints: [text]", "wakeEndpoints[0]: must be a mapping"),
     ],
 )
@@ -121,15 +108,9 @@ def test_a_fault_is_told_once(entry: str, said: str) -> None:
 
 @parity("TTL and unload", "`ttl: -1` inherits `globalTTL`; below -1 the file is refused")
 def test_ttl_inherits_when_absent_or_minus_one() -> None:
-    found = config("""
-        globalTTL: 60
-        models:
-          a: {cmd: "s ${PORT}"}
-          b: {cmd: "s ${PORT}", ttl: -1}
-          c: {cmd: "s ${PORT}", ttl: 0}
-          e: {cmd: "s ${PORT}", ttl: 5.5}
-    """)
-    assert [each.ttl_s for each in found.models.values()] == [60, 60, 0, 5]
+    for entry, ttl_s in (("", 60), ("ttl: -1", 60), ("ttl: 0", 0), ("ttl: 5.5", 5)):
+        found = config(f"globalTTL: 60\nmodels: {{m: {{cmd: 's ${{PORT}}', {entry}}}}}")
+        assert found.models["m"].ttl_s == ttl_s
 
 
 @parity("TTL and unload", "`unloadTimeout: 0` means the default, below 0 is refused")
@@ -145,19 +126,17 @@ def test_other_limits_inherit_or_stand_alone() -> None:
           b: {cmd: "s ${PORT}", healthCheckTimeout: 3, unloadTimeout: 30, queueLimit: 7,
               sendLoadingState: false}
           c: {cmd: "s ${PORT}", unloadTimeout: 0}
+          comfyui_auto: {cmd: "s ${PORT}", concurrencyLimit: 9}
     """)
-    a, b, c = found.models.values()
+    a, b, c, comfyui = found.models.values()
     assert (a.health_check_timeout_s, a.unload_timeout_s, a.queue_limit) == (60, 20, 5)
     assert (b.health_check_timeout_s, b.unload_timeout_s, b.queue_limit) == (3, 30, 7)
     assert (a.send_loading_state, b.send_loading_state) == (True, False)
-    assert not a.keepalive_while_loading
-    assert c.unload_timeout_s == 20
+    assert (a.keepalive_while_loading, c.unload_timeout_s) == (False, 20)
     assert "unloadTimeout: must be at least 0" in problem("unloadTimeout: -1")
     limits = [model(f"concurrencyLimit: {limit}").concurrency_limit for limit in (0, -3, 4)]
     assert limits == [100, 100, 4]
-    comfyui = config("models: {comfyui_auto: {cmd: 's ${PORT}', concurrencyLimit: 9}}").models
-    assert comfyui["comfyui_auto"].concurrency_limit == 50
-    assert comfyui["comfyui_auto"].ignore_websockets
+    assert (comfyui.concurrency_limit, comfyui.ignore_websockets) == (50, True)
 
 
 def test_further_keys() -> None:
@@ -189,9 +168,6 @@ def test_further_keys() -> None:
     ("entry", "said"),
     [
         ("timeouts: {keepalive: 90}", "timeouts.keepalive: has no effect"),
-        ("timeouts: {tlsHandshake: 90}", "timeouts.tlsHandshake: has no effect"),
-        ("timeouts: {expectContinue: 90}", "timeouts.expectContinue: has no effect"),
-        ("timeouts: {idleConn: 90}", "timeouts.idleConn: has no effect"),
         ("env: [A=1, s3cret, =2, B=]", "env: an entry has no name or no ="),
         ("sleepAfter: 1.5", "sleepAfter: has no effect"),
         ("cmd: ~, proxy: 'http://gpu', env: [A=b]", "env: has no effect: there is no cmd"),
@@ -221,10 +197,7 @@ def test_metadata_becomes_json() -> None:
 def test_models_may_share_by_anchors_and_merge_keys() -> None:
     found = config("""
         x-base: &base {cmd: "srv ${PORT} ${MODEL_ID}", ttl: 9}
-        models:
-          a: {<<: *base}
-          b: {<<: *base, ttl: 1}
-          c: *base
+        models: {a: {<<: *base}, b: {<<: *base, ttl: 1}, c: *base}
     """)
     shared = [(each.cmd, each.ttl_s) for each in found.models.values()]
     assert shared == [("srv 5800 a", 9), ("srv 5801 b", 1), ("srv 5802 c", 9)]
@@ -242,13 +215,9 @@ def test_capabilities_take_macros_with_their_type() -> None:
 
 
 def test_a_model_may_have_a_key_and_headers_of_its_own() -> None:
-    found = model("""
-        apiKey: secret
-        headers: {X-Team: research}
-    """)
+    found = model("apiKey: secret\nheaders: {X-Team: research}")
     assert (found.api_key, found.headers) == ("secret", (("X-Team", "research"),))
-    assert "secret" not in repr(found)
-    assert "research" not in repr(found)
+    assert not [each for each in ("secret", "research") if each in repr(found)]
 
 
 # --- endpoints -----------------------------------------------------------------------------------
@@ -268,20 +237,20 @@ def test_endpoints_are_read_with_their_timeouts() -> None:
             wakeEndpoints: [{endpoint: /wake, method: GET, timeout: 0}]
     """).models["m"]
     assert found.can_sleep
-    for mode in ("disable", "~"):
-        off = model(f"sleepMode: {mode}\nsleepEndpoints: [{{endpoint: /s}}]")
-        assert not off.can_sleep
-        assert off.sleep_endpoints
     assert found.sleep_endpoints == (
         Endpoint("/sleep?level=1", "POST", "", 30),
         Endpoint("/more", "PUT", '{"p": 5800}', 15),
     )
     assert found.wake_endpoints == (Endpoint("/wake", "GET", "", 1),)
-    lacking = problems("models: {m: {cmd: 's ${PORT}', sleepMode: enable}}")
-    assert [each.partition(" - ")[0] for each in lacking] == [
-        "models.m.sleepEndpoints: sleepEndpoints is required when sleepMode is enable",
-        "models.m.wakeEndpoints: wakeEndpoints is required when sleepMode is enable",
-    ]
+    for mode in ("disable", "~"):
+        off = model(f"sleepMode: {mode}\nsleepEndpoints: [{{endpoint: /s}}]")
+        assert (off.can_sleep, len(off.sleep_endpoints)) == (False, 1)
+    for lacking, key in zip(
+        problems("models: {m: {cmd: 's ${PORT}', sleepMode: enable}}"),
+        ("sleepEndpoints", "wakeEndpoints"),
+        strict=True,
+    ):
+        assert f"m.{key}: {key} is required when sleepMode is enable" in lacking
 
 
 # --- names ---------------------------------------------------------------------------------------
@@ -318,13 +287,8 @@ def test_aliases_that_are_never_reached_are_left_out_with_advice() -> None:
 def test_parameters_by_id_may_be_none_and_stand_once() -> None:
     found = model("filters: {setParamsByID: {variant: }}")
     assert found.filters.set_params_by_id == {"variant": {}}
-    said = problem("""
-        models:
-          m:
-            cmd: s ${PORT}
-            filters: {setParamsByID: {"${MODEL_ID}:x": {n: 1}, "m:x": {n: 2}}}
-    """)
-    assert said == (
+    twice = "filters: {setParamsByID: {'${MODEL_ID}:x': {n: 1}, 'm:x': {n: 2}}}"
+    assert problem(f"models: {{m: {{cmd: 's ${{PORT}}', {twice}}}}}") == (
         'models.m.filters.setParamsByID.m:x: "m:x" stands here twice once macros are expanded'
         " - keep one"
     )

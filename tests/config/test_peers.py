@@ -8,15 +8,12 @@ from tests.parity import parity
 
 
 def test_a_peer_is_read_with_its_defaults() -> None:
-    found = config("peers: {box: {proxy: 'http://192.168.1.23:8080/api', models: [a, b, a]}}").peers
-    assert found == {
-        "box": PeerConfig(
-            id="box",
-            proxy="http://192.168.1.23:8080/api",
-            models=("a", "b"),
-            timeouts=Timeouts(connect_s=10, response_header_s=600, idle_s=0),
-        )
-    }
+    text = "peers: {box: {proxy: 'http://192.168.1.23:8080/api', models: [a, b, a]}}"
+    limits = Timeouts(connect_s=10, response_header_s=600, idle_s=0)
+    peer = PeerConfig(
+        id="box", proxy="http://192.168.1.23:8080/api", models=("a", "b"), timeouts=limits
+    )
+    assert config(text).peers == {"box": peer}
 
 
 @parity("Peers", "global macros in peers")
@@ -31,12 +28,8 @@ def test_global_macros_work_in_peers_and_keep_their_type() -> None:
             timeouts: {connect: "${MAX}"}
             filters: {stripParams: "a, ${H}", setParams: {max_tokens: "${MAX}", t: "<${MAX}>"}}
     """).peers["p"]
-    assert (found.proxy, found.models, found.api_key) == (
-        "http://host/v1",
-        ("host-model",),
-        "s3cret",
-    )
-    assert found.timeouts.connect_s == 512
+    assert (found.proxy, found.models) == ("http://host/v1", ("host-model",))
+    assert (found.api_key, found.timeouts.connect_s) == ("s3cret", 512)
     assert found.filters == Filters(("a", "host"), {"max_tokens": 512, "t": "<512>"})
 
 
@@ -82,12 +75,9 @@ def test_names_of_models_of_peers_are_theirs_alone(text: str, words: str) -> Non
     ("peer", "words"),
     [
         ("{models: [a]}", "peers.p.proxy: proxy is required"),
-        ("{proxy: '', models: [a]}", "peers.p.proxy: proxy is required"),
         ("{proxy: '://invalid', models: [a]}", "peers.p.proxy: invalid peer proxy URL: ://invalid"),
         ("{proxy: 'http://h'}", "peers.p.models: peer models can not be empty"),
-        ("{proxy: 'http://h', models: []}", "peers.p.models: peer models can not be empty"),
         ("apiKey: '${no}'", "peers.p.apiKey: unknown macro ${no}"),
-        ("filters: {stripParams: '${no}'}", "peers.p.filters.stripParams: unknown macro ${no}"),
         ("filters: {setParams: {x: ['${no}']}}", "peers.p.filters.setParams.x[0]: unknown macro"),
         ("{proxy: 'http://h:${PORT}', models: [a]}", "peers.p.proxy: ${PORT} should have been"),
         ("apiKey: '${MODEL_ID}'", "but this is no model"),
@@ -118,7 +108,6 @@ def test_the_legacy_spelling_is_not_known_here_and_a_model_of_two_peers_is_advis
     [
         ("model, top_k, top_k, temperature, ${more}, , ,", ("temperature", "top_k", "top_p")),
         ("model", ()),
-        ("", ()),
         (" a.b , a\\.b, a\\*", ("a.b", "a\\*", "a\\.b")),
     ],
 )
@@ -146,7 +135,6 @@ def test_set_params_are_sorted_and_leave_the_model_alone() -> None:
         ("model.x", "would change the model's name"),
         ("mod\\\\el.x", "would change the model's name"),
         ("a*", "contains one of"),
-        ("#", "contains one of"),
         ("a\\\\\\\\|b", "contains one of"),
     ],
 )
@@ -188,12 +176,9 @@ def test_parameters_by_name_make_the_names_aliases() -> None:
                 ${MODEL_ID}:high: {effort: high}
                 known: {effort: low}
     """)
-    by_id = found.models["m"].filters.set_params_by_id
-    assert by_id == {
-        "m": {"effort": "medium"},
-        "m:high": {"effort": "high"},
-        "known": {"effort": "low"},
-    }
+    efforts = {"m": "medium", "m:high": "high", "known": "low"}
+    by_id = {name: {"effort": effort} for name, effort in efforts.items()}
+    assert found.models["m"].filters.set_params_by_id == by_id
     assert found.aliases == {"known": "m", "m:high": "m"}
     for wrong in ("[a]", "{a: 5}", "{a: [1]}"):
         text = f"models: {{m: {{cmd: 's ${{PORT}}', filters: {{setParamsByID: {wrong}}}}}}}"

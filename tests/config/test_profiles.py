@@ -2,9 +2,7 @@
 
 import pytest
 
-from llmsnap.config.loader import loads, loads_with_advice
-from llmsnap.errors import ConfigError
-from tests.config.reading import advice, config, problem
+from tests.config.reading import advice, config, places, problem
 from tests.parity import parity
 
 MODELS = """\
@@ -20,7 +18,6 @@ peers:
 WORK, HOOK = "profiles: {work: {pins: {a: large}}}", "hooks.on_startup.profile"
 
 
-@parity("Profiles", "`profiles.<name>` with `description` and `pins`; `hooks.on_startup.profile`")
 def test_a_profile_is_read() -> None:
     found = config(
         MODELS
@@ -34,19 +31,14 @@ profiles:
 hooks: {on_startup: {profile: away}}
 """
     )
-    assert list(found.profiles) == ["away", "work"]
-    assert found.startup_profile == "away"
+    assert (list(found.profiles), found.startup_profile) == (["away", "work"], "away")
     assert dict(found.profiles["away"].pins) == {"large": "", "tiny": ""}
     work = found.profiles["work"]
     assert (work.id, work.description) == ("work", "At the desk")
     assert dict(work.pins) == {
-        "gpt-4": "large",
-        "small": "tiny",
-        "a": "small:high",
-        "b": "remote",
-        "c": "box/org/deep",
+        "gpt-4": "large", "small": "tiny", "a": "small:high", "b": "remote", "c": "box/org/deep",
         "remote": "large",
-    }
+    }  # fmt: skip
 
 
 @parity(
@@ -59,7 +51,6 @@ hooks: {on_startup: {profile: away}}
     [
         ("profiles: {p: }", "profiles.p.pins: pins can not be empty"),
         ("profiles: {p: {pins: {}}}", "profiles.p.pins: pins can not be empty"),
-        ("profiles: {p: {pins: [a]}}", "profiles.p.pins: must be a mapping (found"),
         ("profiles: {p: 5}", "profiles.p: must be a mapping (found 5)"),
         ("profiles: {p: [a], q: {pins: {a: large}}}", "profiles.p: must be a mapping (found"),
         ("profiles: {' ': {pins: {a: large}}}", "profiles. : the name of a profile can not be"),
@@ -67,7 +58,6 @@ hooks: {on_startup: {profile: away}}
         ("profiles: {p: {pins: {a: lagre}}}", 'profiles.p.pins.a: "lagre" is no model - did you'),
         ("profiles: {p: {pins: {a: b, b: large}}}", 'profiles.p.pins.a: "b" is no model'),
         ("profiles: {p: {pins: {a: '${no}'}}}", "profiles.p.pins.a: unknown macro ${no}"),
-        ("profiles: {p: {pins: {a: [large]}}}", "profiles.p.pins.a: must be a text"),
         ("profiles: {p: {pins: {box/remote: large}}}", 'profiles.p.pins.box/remote: "box/remote"'),
         ("hooks: {on_startup: {profile: x}}", f'{HOOK}: "x" is no profile - name one of profiles'),
         (f"{WORK}\nhooks: {{on_startup: {{profile: wrk}}}}", f'{HOOK}: "wrk" is no profile - did'),
@@ -78,10 +68,8 @@ def test_mistakes(text: str, words: str) -> None:
 
 
 def test_a_mistake_has_its_place() -> None:
-    with pytest.raises(ConfigError) as caught:
-        loads(MODELS + "profiles:\n  p:\n    pins:\n      a: nope\n      ' ': large\n", environ={})
-    places = [(each.line, each.column) for each in caught.value.problems]
-    assert places == [(10, 10), (11, 7)]
+    text = MODELS + "profiles:\n  p:\n    pins:\n      a: nope\n      ' ': large\n"
+    assert places(text) == [(10, 10), (11, 7)]
 
 
 @parity(
@@ -94,4 +82,4 @@ def test_lists_of_models_have_no_effect() -> None:
     assert [each.partition(" - ")[0] for each in advice(text)] == [
         "profiles: has no effect: lists of models were replaced by groups"
     ]
-    assert not loads_with_advice(text, environ={}).config.profiles
+    assert not config(text).profiles

@@ -35,7 +35,6 @@ def test_an_entry_has_a_time_days_and_models(written: str, entry: ScheduleEntry)
     [
         ('at: "24:00", load: [a]', "must be a time such as", problem),
         ("at: noon, load: [a]", "must be a time such as", problem),
-        ("load: [a]", "must be a time such as", problem),
         ('at: "08:00", days: mon-fry, load: [a]', "'mon-fry' is no day, nor a range of", problem),
         ('at: "08:00", tz: Middle/Earth, load: [a]', "'Middle/Earth' is no time zone", problem),
         ('at: "08:00"', "does nothing", advice),

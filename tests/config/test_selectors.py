@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsnap.config.loader import loads
-from llmsnap.errors import ConfigError
-from tests.config.reading import advice, config, problem
+from tests.config.reading import advice, config, places, problem
 from tests.parity import parity
 
 MODELS = """\
@@ -53,10 +51,7 @@ selectors:
     )
     assert list(found.selectors) == ["away", "work"]
     work, away = found.selectors["work"], found.selectors["away"]
-    assert work.targets == (
-        *("large", "tiny", "small:high", "remote"),
-        *("box/org/deep", "den/shared"),
-    )
+    assert " ".join(work.targets) == "large tiny small:high remote box/org/deep den/shared"
     assert (work.name, work.description, work.unlisted) == ("Work", "At the desk", True)
     assert dict(work.metadata) == {"team": "blue"}
     assert work.retry_status == {500, 502}
@@ -66,20 +61,25 @@ selectors:
     assert away.retry_status == {502, 503, 504}
 
 
-def test_what_is_accepted_without_a_word() -> None:
-    for rest in (
-        "pin, targets: [small, small]",
-        "warm, targets: [small, large, other]",
-        "spillover, targets: [other]",
-        "spillover, targets: [small, large, remote], settings: {spillover: 4}",
-        "spillover, targets: [other, box/remote, den/shared]",
-    ):
-        assert not said_of(f"{{strategy: {rest}}}")
-
-
-def said_of(selector: str) -> list[str]:
-    found = advice(f"{MODELS}selectors: {{s: {selector}}}")
-    return [each for each in found if each.startswith("selectors")]
+@pytest.mark.parametrize(
+    ("selector", "said"),
+    [
+        ("pin, targets: [small, small]", ""),
+        ("warm, targets: [small, large, other]", ""),
+        ("spillover, targets: [other]", ""),
+        ("spillover, targets: [small, large, remote], settings: {spillover: 4}", ""),
+        ("spillover, targets: [other, box/remote, den/shared]", ""),
+        ("pin, targets: [small], settings: {spillover: 2}", "spillover"),
+        ("pin, targets: [small], settings: {affinity: true}", "affinity"),
+        ("warm, targets: [small], settings: {failures: 2}", "failures"),
+        ("spillover, targets: [small], settings: {retryStatus: [500]}", "retryStatus"),
+    ],
+)
+def test_a_setting_of_another_strategy_is_advised_against(selector: str, said: str) -> None:
+    found = advice(f"{MODELS}selectors: {{s: {{strategy: {selector}}}}}")
+    because = f"has no effect with strategy: {selector.partition(',')[0]} - remove it"
+    expected = [f"selectors.s.settings.{said}: {because}"] if said else []
+    assert [each for each in found if each.startswith("selectors")] == expected
 
 
 ONE = "{strategy: pin, targets: [small]}"
@@ -95,7 +95,6 @@ FAIL = "strategy: failover, targets: [small], settings:"
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("5", "selectors: must be a mapping"),
         (f"{{' ': {ONE}}}", "selectors. : the id of a selector can not be blank"),
         (f"{{small: {ONE}}}", 'selectors.small: "small" is the id of a model - give'),
         (f"{{tiny: {ONE}}}", 'selectors.tiny: "tiny" is a name of model "small" - give'),
@@ -103,10 +102,8 @@ FAIL = "strategy: failover, targets: [small], settings:"
         (f"{{box/remote: {ONE}}}", 'selectors.box/remote: "box/remote" names a model of one'),
         ("{s: 5}", "selectors.s: must be a mapping (found 5)"),
         ("targets: [small]", "strategy: is missing"),
-        ("strategy: , targets: [small]", "strategy: is missing"),
         ("strategy: best, targets: [small]", "strategy: must be one of pin, w"),
         ("strategy: pin", "targets: targets can not be empty - list"),
-        ("strategy: pin, targets: small", "targets: must be a list"),
         ("strategy: pin, targets: [lagre]", 'targets[0]: "lagre" is no model - did you mean'),
         ("strategy: pin, targets: [shared]", 'targets[0]: "shared" is offered by several peers -'),
         ("strategy: pin, targets: [small, t]", 'targets[1]: "t" is a selector, which can not be a'),
@@ -114,11 +111,8 @@ FAIL = "strategy: failover, targets: [small], settings:"
         (f"{SPILL}, remote, tiny]", 'targets[2]: "tiny" is the same model as "small" - list each'),
         (f"{SPILL}, box/remote, remote]", 'targets[2]: "remote" is the same model as "box/remote"'),
         (f"{SPILL}, remote, other]", 'targets[2]: "other" and "small" can not run together - put'),
-        (f"{SPILL}], settings: {{spillover: 0}}", "settings.spillover: must be at least 1 (found"),
         (f"{FAIL} {{retryStatus: [502, 200]}}", "settings.retryStatus[1]: must be at least 400"),
-        (f"{FAIL} {{retryStatus: 502}}", "settings.retryStatus: must be a list (found 502) -"),
         (f"{FAIL} {{affinity: X-Chat}}", "settings.affinity: must be true, false or a list of"),
-        (f"{FAIL} {{retryAfter: 0}}", "settings.retryAfter: must be at least 1"),
     ],
 )
 def test_mistakes(text: str, words: str) -> None:
@@ -129,21 +123,5 @@ def test_mistakes(text: str, words: str) -> None:
 
 def test_mistakes_have_their_places() -> None:
     text = "selectors:\n  small:\n    strategy: warm\n    targets:\n      - large\n      - remote\n"
-    with pytest.raises(ConfigError) as caught:
-        loads(MODELS + text, environ={})
-    places = [(each.line, each.column) for each in caught.value.problems]
     first = MODELS.count("\n") + 2
-    assert places == [(first, 3), (first + 4, 9)]
-
-
-def test_a_setting_of_another_strategy_is_advised_against() -> None:
-    for strategy, setting in (
-        ("pin", "spillover: 2"),
-        ("pin", "affinity: true"),
-        ("warm", "failures: 2"),
-        ("spillover", "retryStatus: [500]"),
-    ):
-        where, because = setting.partition(":")[0], f"has no effect with strategy: {strategy}"
-        assert said_of(f"{{strategy: {strategy}, targets: [small], settings: {{{setting}}}}}") == [
-            f"selectors.s.settings.{where}: {because} - remove it"
-        ]
+    assert places(MODELS + text) == [(first, 3), (first + 4, 9)]

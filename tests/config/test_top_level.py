@@ -21,14 +21,10 @@ CORS = "security: {{cors: {{allowedOrigins: ['{}']}}}}"
 SESSIONS, SESSIONS_AT = "ui: {{activity: {{session_id: ['{}']}}}}", "ui.activity.session_id[0]"
 VALUES: list[tuple[str, str, Any]] = [
     ("startPort: 1000", "start_port", 1000),
-    ("startPort: 5.5e3", "start_port", 5500),
     ("healthCheckTimeout: 1", "health_check_timeout_s", 15),
     ("sleepRequestTimeout: -4", "sleep_request_timeout_s", 1),
-    ("wakeRequestTimeout: 0", "wake_request_timeout_s", 1),
-    ("globalTTL: 30", "global_ttl_s", 30),
     ("unloadTimeout: 0", "unload_timeout_s", 10),
     ("queueTimeout: 0", "queue_timeout_s", 0),
-    ("globalConcurrencyLimit: 4", "global_concurrency_limit", 4),
     ("readAhead: {maxRate: 500}", "read_ahead", ReadAheadConfig(500 * MIB)),
     ("readAhead: true", "read_ahead", ReadAheadConfig()),
     ("readAhead: 'off'", "read_ahead", None),
@@ -37,7 +33,6 @@ VALUES: list[tuple[str, str, Any]] = [
     ("logTimeFormat: RFC3339", "log_time_format", "rfc3339"),
     ("logTimeFormat: sundial", "log_time_format", ""),
     ("logToStdout: both", "log_to_stdout", ("proxy", "upstream")),
-    ("logToStdout: none", "log_to_stdout", ()),
     ("logToStdout: ' Proxy , http,'", "log_to_stdout", ("http", "proxy")),
     ("logToStdout: [http, 'none, upstream', ~]", "log_to_stdout", ("http", "upstream")),
     ("logToStdout: ''", "log_to_stdout", ("proxy",)),
@@ -45,16 +40,10 @@ VALUES: list[tuple[str, str, Any]] = [
     ("metricsMaxInMemory: 0", "metrics_max_in_memory", 1000),
     ("ui: {activity: {session_id: []}}", "session_headers", ()),
     ("ui: {activity: {session_id: [' A ', B-c, '', a]}}", "session_headers", ("A", "B-c")),
-    ("captureBuffer: 7", "capture_buffer_bytes", 7 * MIB),
     ("captureBuffer: -1", "capture_buffer_bytes", 0),
     ("captureMaxBody: 0.5", "capture_max_body_bytes", MIB // 2),
     ("logBufferSize: 10", "log_buffer_bytes", 10 * KIB),
     ("maxRequestBody: 1", "max_request_body_bytes", MIB),
-    ("maxDecompressedBody: 1", "max_decompressed_body_bytes", MIB),
-    ("maxUpload: 1", "max_upload_bytes", MIB),
-    ("sendLoadingState: on", "send_loading_state", True),
-    ("includeAliasesInList: TRUE", "include_aliases_in_list", True),
-    ("keepaliveWhileLoading: no", "keepalive_while_loading", False),
     ("allowedHosts: ['Box.Example ', ~]", "allowed_hosts", ("box.example",)),
     ("allowedOrigins: ['https://Chat.example/']", "allowed_origins", ("https://chat.example",)),
     ("inferenceOrigins: ['*', ' null ']", "inference_origins", ("*", "null")),
@@ -62,25 +51,17 @@ VALUES: list[tuple[str, str, Any]] = [
     (CORS.format("https://A.example/"), "inference_origins", ("https://a.example",)),
     (CORS.format("*"), "allowed_origins", ()),
     (CORS.format("*"), "inference_origins", ("*",)),
-    ("uiOrigin: separate", "ui_origin", "separate"),
     ("upstream: {origin: 8081}", "pages_origin", ":8081"),
     ("upstream: {origin: ':8081'}", "pages_origin", ":8081"),
     ("upstream: {origin: https://P.example/}", "pages_origin", "https://p.example"),
-    ("upstream: {ignorePaths: ~}", "ignore_paths", Config().ignore_paths),
-    ("upstream: {ignorePaths: []}", "ignore_paths", ()),
     ("upstream: {observePaths: ~}", "observe_paths", Config().observe_paths),
-    ("upstream: {observePaths: []}", "observe_paths", ()),
     ("upstream: {observePaths: ['^/health$']}", "observe_paths", ("^/health$",)),
-    ("upstream: {ignorePaths: ['^/ws$']}", "ignore_paths", ("^/ws$",)),
-    ("captureRedact: [token]", "capture_redact", ("token",)),
     ("captureMask: {/v1/x: none, /y: headers}", "capture_mask", {"/v1/x": "none", "/y": "headers"}),
     ("performance: {every: 1m30s}", "performance", PerformanceConfig(every_s=90.0)),
     ("performance: {every: 1.5m, disabled: on}", "performance", PerformanceConfig(True, 90.0)),
-    ("performance: {every: 6000ms}", "performance", PerformanceConfig(every_s=6.0)),
     (r"upstream: {ignorePaths: ['\.js\z', '\\z']}", "ignore_paths", (r"\.js\Z", r"\\z")),
     ("upstream: {ignorePaths: ['[[a]']}", "ignore_paths", ("[[a]",)),
     ("store: {path: ~/x.db, maxAgeDays: 0.5}", "store", StoreConfig("~/x.db", 0.5, 1_000_000)),
-    ("store: {path: ~}", "store", StoreConfig()),
 ]
 
 
@@ -102,18 +83,10 @@ def test_values(text: str, field: str, value: Any) -> None:
     [
         ("startPort: abcd", "startPort: must be a whole number (found abcd)"),
         ('startPort: "5800"', 'startPort: must be a whole number (found "5800") - write it'),
-        ("startPort: 0", "startPort: must be at least 1"),
         ("startPort: 70000", "startPort: must be at least 1 and at most 65535"),
-        ("startPort: true", "startPort: must be a whole number"),
         ("startPort: .nan", "startPort: must be at least 1"),
-        ("startPort: 2026-02-03", "startPort: must be a whole number"),
-        ("startPort: [1]", "startPort: must be a whole number (found a list)"),
-        ("globalTTL: -1", "globalTTL: must be at least 0"),
-        ("queueLimit: 0", "queueLimit: must be at least 1"),
         ('sendLoadingState: "true"', 'sendLoadingState: must be true or false (found "true")'),
-        ("sendLoadingState: 1", "sendLoadingState: must be true or false (found 1)"),
         ("captureMask: {/x: some}", "captureMask./x: must be one of none, headers, full"),
-        ("captureMask: [x]", "captureMask: must be a mapping"),
         ("upstream: {ignorePaths: ['(']}", "upstream.ignorePaths[0]: is not a regular expression"),
         ("upstream: {ignorePaths: ['[[:alpha:]]']}", "upstream.ignorePaths[0]: [:alpha:] names a"),
         ("upstream: {ignorePaths: ['\\pN']}", "upstream.ignorePaths[0]: \\p names a Unicode cl"),
@@ -121,19 +94,13 @@ def test_values(text: str, field: str, value: Any) -> None:
         ("upstream: {observePaths: ['(']}", "upstream.observePaths[0]: is not a regular"),
         ("performance: {every: 4s}", "performance.every: must be at least 5s (found 4s)"),
         ("performance: {every: 15}", "performance.every: must be a duration such as 15s or 1m30s"),
-        ("performance: {every: -5s}", "performance.every: must be a duration"),
-        ("performance: {every: [5s]}", "performance.every: must be a duration"),
         (SESSIONS.format("Authorization"), f"{SESSIONS_AT}: Authorization holds credentials"),
-        (SESSIONS.format("X-API-Key"), f"{SESSIONS_AT}: X-API-Key holds credentials"),
         (SESSIONS.format("a b"), f"{SESSIONS_AT}: is no header name: 'a b'"),
-        ("uiOrigin: other", "uiOrigin: must be one of same, separate"),
         ("upstream: {origin: 70000}", "upstream.origin: must be a port from 1 to 65535"),
         ("upstream: {origin: pages}", 'upstream.origin: "pages" is neither a port nor an origin'),
         ("upstream: {origin: http://h/x}", 'upstream.origin: "http://h/x" is neither'),
         ("store: {path: ' '}", "store.path: is empty - name a file, or remove"),
         ("store: {path: /}", "store.path: / is a directory - name a file in it"),
-        ("hooks: [x]", "hooks: must be a mapping"),
-        ("profiles: 5", "profiles: must be a mapping"),
     ],
 )
 def test_faults(text: str, words: str) -> None:
@@ -154,7 +121,6 @@ def test_faults(text: str, words: str) -> None:
         ("store: {captureDir: /c}", "store.captureDir: has no effect without store.path"),
         ("logToStdout: http, prxy", "logToStdout: has a word that is not known (found http, prxy)"),
         ("logToStdout: loud", "logToStdout: has a word that is not known (found loud); proxy is"),
-        ("logToStdout: ''", 'logToStdout: has a word that is not known (found ""); proxy is used'),
         ("logToStdout: [{}, http]", "logToStdout: is no word (found a mapping)"),
         ("profiles: {a: [b]}", "profiles: has no effect: lists of models were replaced by groups"),
         ("captureMask: {v1: none}", "captureMask.v1: is no path"),
@@ -179,7 +145,6 @@ def test_advice(text: str, words: str) -> None:
     ("key", "hint"),
     [
         ("timeout", 'did you mean "healthCheckTimeout"?'),
-        ("readyTimeout", 'did you mean "healthCheckTimeout"?'),
         ("ttl", 'did you mean "globalTTL"?'),
         ("listen", "use the --listen option"),
         ("aliases", "write aliases below a model"),
@@ -195,16 +160,10 @@ def test_an_unknown_key_has_a_hint(key: str, hint: str) -> None:
     below = f", {name}: 1}}}}" if key != name else f"}}}}\n{name}: 1"
     found = advice(f"models: {{m: {{cmd: 's ${{PORT}}'{below}")
     assert found == [f"{key}: unknown key - {hint}"]
-
-
-def test_an_unknown_key_of_a_small_section_names_those_known() -> None:
     (found,) = advice("promptCache: {megabytes: 5}\nmodels: {}")
     assert found.startswith("promptCache.megabytes: unknown key - known are dir, maxSize, ")
-
-
-@pytest.mark.parametrize("text", ["x-anything: {a: 1}", ".hidden: 1", "ui:", "profiles: {}"])
-def test_no_advice_where_none_is_due(text: str) -> None:
-    assert not advice(text)
+    for fine in ("x-anything: {a: 1}", ".hidden: 1", "ui:", "profiles: {}"):
+        assert not advice(fine)
 
 
 @pytest.mark.parametrize("spelling", ["on_startup", "onStartup"])

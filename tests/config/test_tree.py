@@ -44,14 +44,10 @@ def plain(node: Node | None) -> object:
 
 def test_texts_keep_their_spelling_and_whether_they_were_quoted() -> None:
     root = tree("a: 1.50\nb: '1.50'\nc: yes\nd: !!str 5\ne: !!int '5'\n")
-    found = {key: (node.text, node.plain) for key, node in root.entries.items()}  # type: ignore[attr-defined]
-    assert found == {
-        "a": ("1.50", True),
-        "b": ("1.50", False),
-        "c": ("yes", True),
-        "d": ("5", False),
-        "e": ("5", True),
-    }
+    found = [(node.text, node.plain) for node in root.entries.values()]  # type: ignore[attr-defined]
+    assert found == [
+        ("1.50", True), ("1.50", False), ("yes", True), ("5", False), ("5", True),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("rest", ["[broken\n", "b: 2\n", "b: 2\n---\nc: 3\n", "", "x: apiKeys"])
@@ -74,14 +70,11 @@ def test_anchors_and_merge_keys_are_applied() -> None:
     ("text", "where", "words", "position"),
     [
         ("a: 1\nb: 2\na: 3\n", "a", "appears twice, in lines 1 and 3", (3, 1)),
-        ("models:\n  m: {}\n  m: {}\n", "models.m", "lines 2 and 3", (3, 3)),
         ("a: 1\n\tb: 2", "", "not valid YAML", (2, 1)),
-        ("a: 'x", "", "unexpected end of stream", (1, 6)),
         ("a: \x00", "", "control characters", (1, 4)),
         ("é: \x00", "", "control characters", (1, 4)),
         ("a: *b", "", "alias *b is not defined", (1, 4)),
         ("a: &x [*x]", "", "alias *x contains itself", (1, 8)),
-        ("a: {<<: 5}", "a.<<", "only mappings can be merged", (1, 5)),
         ("a: {<<: [{x: 1}, 5]}", "a.<<", "only mappings can be merged", (1, 5)),
         ("a:\n  ? [1]\n  : 2", "a.?", "a key must be a text", (2, 5)),
         ("a: \ud800", "", "surrogates", (1, 4)),
@@ -100,19 +93,15 @@ def test_faults_name_their_place(text, where, words, position) -> None:
     ("text", "fix"),
     [
         ("a: 1\n\tb: 2", "blanks instead of tabs"),
-        ("\ta: 1", "blanks instead of tabs"),
-        ("a: @x", "begins with a special character"),
         ("é: `x`", "begins with a special character"),
         ("é: ünï: c", 'contains ": "'),
         ("a: 1\r\n b: 2", 'contains ": "'),
         ("a: 'x", "close the quote"),
-        ('a: "x\n', "close the quote"),
         ("- a\nb: 1", "align the entries of the list"),
         ("a: [1, 2\nb: 3", "close the bracket"),
         ("a: {b: 1\n", "close the brace"),
         ("a:\n  b: 1\n c: 2", "align this line"),
         ("a: 'it's'", "close the quote before"),
-        ("a: ]", ""),
         ("a: *", ""),
     ],
 )
@@ -150,10 +139,8 @@ def test_a_reference_may_stand_unquoted_in_a_flow_list() -> None:
 def test_the_deepest_node_on_a_path_is_found() -> None:
     root = compose("a:\n  b: [1, 2]\n", {}, Report())
     places = {("a", "b", 1): (2, 10), ("a", "b", 7): (2, 6), ("a", "x", "y"): (2, 3)}
-    for path, place in places.items():
-        found = find_node(root, path)
-        assert found
-        assert (found.line, found.column) == place
+    found = {path: find_node(root, path) for path in places}
+    assert {path: (node.line, node.column) for path, node in found.items() if node} == places
     assert find_node(None, ("a",)) is None
 
 
@@ -168,11 +155,13 @@ def test_problems_are_told_in_file_order_and_once_and_do_not_grow_without_bound(
     for number in range(MOST + 10):
         report.advise((), str(number))
     assert len(report.advice) == MOST
+    name = "x" * 1_000_000
+    report.error(("models", name, name), f'"{name}" is no model', f'did you mean "{name}"?')
+    assert len(str(report.problems[-1])) <= 5 * MOST_CHARS
 
 
 def test_beyond_that_the_known_names_are_not_even_looked_at() -> None:
-    report = Report()
-    looked: list[str] = []
+    report, looked = Report(), []
 
     def known() -> Iterator[str]:
         looked.append("at one")
@@ -181,13 +170,6 @@ def test_beyond_that_the_known_names_are_not_even_looked_at() -> None:
     for _ in range(1000):
         report.nearest("tll", known())
     assert len(looked) == MOST_SUGGESTIONS
-
-
-def test_what_is_said_does_not_grow_with_the_names_it_quotes() -> None:
-    report = Report()
-    name = "x" * 1_000_000
-    report.error(("models", name, name), f'"{name}" is no model', f'did you mean "{name}"?')
-    assert len(str(report.problems[0])) <= 5 * MOST_CHARS
 
 
 def test_what_could_not_be_read_is_known_below_it_too() -> None:

@@ -31,11 +31,8 @@ def record(record_id: int, **facts) -> ActivityRecord:
     return ActivityRecord(id=record_id, **{"model_id": "llama", "status": 200, **facts})
 
 
-def filled(*records: ActivityRecord) -> ActivityLog:
-    log = ActivityLog()
-    for one in records:
-        log.append(one)
-    return log
+def held(log: ActivityLog) -> list[int]:
+    return [one.id for one in log.snapshot()]
 
 
 def ids(page) -> list[int]:
@@ -46,19 +43,17 @@ def test_the_oldest_go_and_ids_go_on():
     log = ActivityLog(size=3)
     for _ in range(5):
         log.append(record(log.take_id()))
-    assert [one.id for one in log.snapshot()] == [2, 3, 4]
-    assert (log.next_id, len(log)) == (5, 3)
+    assert (held(log), log.next_id, len(log)) == ([2, 3, 4], 5, 3)
     log.resize(2)
-    assert [one.id for one in log.snapshot()] == [3, 4]
-    for size in (0, -1):
-        assert ActivityLog(size=size).size == 1000, "the size makes no sense"
+    assert held(log) == [3, 4]
+    assert [ActivityLog(size=size).size for size in (0, -1)] == [1000, 1000], "it makes no sense"
 
 
 def test_records_of_an_earlier_run_come_first():
     log = ActivityLog(first_id=7)
     log.append(record(log.take_id()))
     log.restore([record(5), record(6)])
-    assert [one.id for one in log.snapshot()] == [5, 6, 7]
+    assert held(log) == [5, 6, 7]
     assert [one.id for one in log.after(5)] == [6, 7]
     assert log.take_id() == 8
 
@@ -66,15 +61,12 @@ def test_records_of_an_earlier_run_come_first():
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        (Filter(), [3, 2, 1, 0]),
         (Filter(model="llama"), [2, 1, 0]),
         (Filter(model="alias"), [2]),
         (Filter(status="200"), [3, 0]),
-        (Filter(status="4xx"), [1]),
         (Filter(status="error"), [2, 1]),
         (Filter(key_name="alice"), [1]),
         (Filter(session="s-1"), [3]),
-        (Filter(selector="chat"), [2, 1]),
         (Filter(selector="chat", peer="box"), [1]),
         (Filter(since_ms=2000), [3, 2]),
         (Filter(until_ms=2000), [1, 0]),
@@ -82,27 +74,27 @@ def test_records_of_an_earlier_run_come_first():
     ],
 )
 def test_filters(wanted, found):
-    log = filled(
-        record(0, ended_ns=0),
-        record(1, ended_ns=10**9, status=404, key_name="alice", selector="chat", peer="box"),
-        record(2, ended_ns=2 * 10**9, status=502, requested="alias", selector="chat"),
-        record(3, ended_ns=3 * 10**9, model_id="qwen", session="s-1"),
+    log = ActivityLog()
+    log.restore(
+        [
+            record(0, ended_ns=0),
+            record(1, ended_ns=10**9, status=404, key_name="alice", selector="chat", peer="box"),
+            record(2, ended_ns=2 * 10**9, status=502, requested="alias", selector="chat"),
+            record(3, ended_ns=3 * 10**9, model_id="qwen", session="s-1"),
+        ]
     )
     assert ids(log.page(wanted)) == found
 
 
-@pytest.mark.parametrize(
-    ("words", "ask", "values"),
-    [
-        ("give a number", {"wanted": "status"}, ["9xxx", "abc", "-1", "4x", "²00", "1234"]),
-        ("cursor", {}, ["x", "!!!!", "WzFd", "WyJhIiwgMV0", "bnVsbA", "W1tdLCAxXQ", "é"]),
-    ],
-)
-def test_what_cannot_be_meant_is_refused(words, ask, values):
-    log = filled(record(0))
-    for value in values:
-        with pytest.raises(BadRequest, match=words):
-            log.page(Filter(status=value)) if ask else log.page(cursor=value)
+def test_what_cannot_be_meant_is_refused():
+    log = ActivityLog()
+    log.append(record(0))
+    for value in ("9xxx", "abc", "-1", "4x", "²00", "1234"):
+        with pytest.raises(BadRequest, match="give a number"):
+            log.page(Filter(status=value))
+    for value in ("x", "!!!!", "WzFd", "WyJhIiwgMV0", "bnVsbA", "W1tdLCAxXQ", "é"):
+        with pytest.raises(BadRequest, match="cursor"):
+            log.page(cursor=value)
     with pytest.raises(BadRequest, match="sort"):
         Order.parse("-secret")
 
@@ -120,13 +112,9 @@ def test_what_cannot_be_meant_is_refused(words, ask, values):
     ],
 )
 def test_pages_follow_each_other_in_every_order(sort, found, limit):
-    waits = [1.0, None, 9.5, None, 5.0, None]
-    log = filled(
-        *(
-            record(n, load_ms=wait, model_id="ab"[n % 2 == 0], ended_ns=10 * n)
-            for n, wait in enumerate(waits)
-        )
-    )
+    log = ActivityLog()
+    for n, wait in enumerate([1.0, None, 9.5, None, 5.0, None]):
+        log.append(record(n, load_ms=wait, model_id="ab"[n % 2 == 0], ended_ns=10 * n))
     order, cursor, seen = Order.parse(sort), None, []
     while cursor or not seen:
         page = log.page(order=order, cursor=cursor, limit=limit)
@@ -208,17 +196,10 @@ def test_sums_and_distributions_for_all_and_per_model():
             record(2, model_id="", requested="b", output_tokens=None),
         ]
     )
-    assert stats["total"]["requests"] == 3
-    assert (stats["total"]["errors"], stats["total"]["client_left"]) == (1, 1)
+    total, (a, b) = stats["total"], stats["models"].values()
+    assert (total["requests"], total["errors"], total["client_left"]) == (3, 1, 1)
     assert list(stats["models"]) == ["a", "b"]
-    assert stats["models"]["a"]["output_tokens"] == 10
-    assert stats["models"]["a"]["tokens_per_second"]["p50"] == 40.0
-    assert stats["models"]["b"]["load_ms"] is None
-
-
-def test_percentiles():
-    shown = {0.0: 1, 0.5: 51, 0.95: 96, 0.99: 100, 1.0: 100}
-    assert {share: percentile(range(1, 101), share) for share in shown} == shown
+    assert (a["output_tokens"], a["tokens_per_second"]["p50"], b["load_ms"]) == (10, 40.0, None)
 
 
 def test_a_distribution_of_none_or_one():
@@ -226,6 +207,8 @@ def test_a_distribution_of_none_or_one():
     shown = distribution([7.0])
     assert (shown["count"], shown["min"], shown["p99"], shown["mean"]) == (1, 7.0, 7.0, 7.0)
     assert shown["histogram"] == {"start": 7.0, "width": 0.0, "counts": [1]}
+    shares = {0.0: 1, 0.5: 51, 0.95: 96, 0.99: 100, 1.0: 100}
+    assert {share: percentile(range(1, 101), share) for share in shares} == shares
 
 
 def test_histograms_have_ten_to_thirty_bins_and_lose_nothing():

@@ -10,18 +10,11 @@ from gevent.monkey import get_original
 from llmsnap.telemetry.hardware import HardwareProbe, detect
 from tests.telemetry.nvml import FakeNvml
 
-INTEL_CPU = """processor\t: 0
-vendor_id\t: GenuineIntel
-model name\t: Intel(R) Xeon(R) w5-2455X
-physical id\t: 0
-flags\t\t: fpu vme {flags}
-
-processor\t: 1
-vendor_id\t: GenuineIntel
-model name\t: Intel(R) Xeon(R) w5-2455X
-physical id\t: 1
-flags\t\t: fpu vme {flags}
-"""
+INTEL_CPU = "\n".join(
+    f"processor\t: {number}\nvendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R) w5-2455X\n"
+    f"physical id\t: {number}\nflags\t\t: fpu vme {{flags}}\n"
+    for number in (0, 1)
+)
 
 
 NVML = FakeNvml(
@@ -61,10 +54,9 @@ def root(tmp_path: Path) -> Path:
 def test_processor_and_system_are_read_from_their_files(root: Path) -> None:
     found = detect(root, no_nvml)
     assert (found.operating_system.name, found.operating_system.version) == ("Arch Linux", "24.04")
-    assert (found.cpu.vendor, found.cpu.model) == ("GenuineIntel", "Intel(R) Xeon(R) w5-2455X")
-    assert found.cpu.socket_count == 2
-    assert found.memory_bytes is not None
-    assert found.accelerators == ()
+    cpu = found.cpu
+    assert (cpu.vendor, cpu.model) == ("GenuineIntel", "Intel(R) Xeon(R) w5-2455X")
+    assert (cpu.socket_count, found.memory_bytes is None, found.accelerators) == (2, False, ())
 
 
 @pytest.mark.parametrize(
@@ -91,10 +83,9 @@ def test_nvidia_cards_come_from_nvml_and_what_one_does_not_tell_is_unknown(root:
     assert (first.index, first.vendor, first.architecture) == (0, "nvidia", "Ada")
     assert (first.memory.kind, first.memory.capacity_bytes) == ("dedicated", 24 << 30)
     assert (first.driver.name, first.driver.version) == ("nvidia", "580.65.06")
-    assert first.power_limit_watts == 450
     assert (second.index, second.model) == (1, "NVIDIA Odd")
     assert (second.architecture, second.memory.capacity_bytes) == (None, None)
-    assert second.power_limit_watts is None
+    assert (first.power_limit_watts, second.power_limit_watts) == (450, None)
     (found,) = detect(root, no_nvml).accelerators
     assert (found.vendor, found.memory.kind, found.model) == ("nvidia", "unknown", None)
 

@@ -68,7 +68,6 @@ def test_phases(observer):
     "frame",
     [
         b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n',
-        b'data: {"choices":[{"delta":{"reasoning_content": "Hm"}}]}\n\n',
         b'data: {"choices":[{"text":"Hi"}]}\n\n',
         b'data: {"type":"response.output_text.delta","delta":"Hi"}\n\n',
         b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"Hi"}}\n\n',

@@ -99,18 +99,16 @@ def test_pages_equal_those_of_the_log_in_memory(db, wanted, sort):
     db.insert(records, [])
     memory = ActivityLog()
     memory.restore(records)
-    order, cursors = Order.parse(sort), (None, None)
-    while True:
-        stored = db.page(wanted, order, cursors[0], 3)
-        held = memory.page(wanted, order, cursors[1], 3)
-        assert stored.records == held.records
-        cursors = (stored.cursor, held.cursor)
-        assert cursors[0] == cursors[1]
-        if cursors[0] is None:
-            break
+    order, cursor, is_last = Order.parse(sort), None, False
+    while not is_last:
+        stored = db.page(wanted, order, cursor, 3)
+        held = memory.page(wanted, order, cursor, 3)
+        assert (stored.records, stored.cursor) == (held.records, held.cursor)
+        cursor = stored.cursor
+        is_last = cursor is None
     for number in (1, 2, 9):
-        stored = db.numbered_page(wanted, order, number, 3)
-        assert stored == memory.numbered_page(wanted, order, number, 3)
+        found = memory.numbered_page(wanted, order, number, 3)
+        assert db.numbered_page(wanted, order, number, 3) == found
 
 
 def test_old_rows_and_too_many_rows_go(db):
@@ -158,8 +156,10 @@ def test_a_file_of_the_first_schema_goes_on_with_its_numbers(path):
     raw.executescript(MIGRATIONS[0] + "; PRAGMA user_version = 1")
     documents = [(5, '{"id": 3}'), (5, '{"id": 3}'), (9, '{"id": 1}'), (9, '{"id": 2}')]
     raw.executemany("INSERT INTO swaps VALUES (NULL, ?, 'llama', 'done', ?)", documents)
-    rows = [f"INSERT INTO activity VALUES ({', '.join(values)})" for values in (_row(8), _row(2))]
-    raw.executescript(";".join(rows))
+    for record_id in (8, 2):  # of requests that waited for swap 41
+        values = [str(record_id), "'r'", "41", *["0"] * 27]
+        raw.execute(f"INSERT INTO activity VALUES ({', '.join(values)})")
+    raw.commit()
     raw.close()
     database = Database(path)
     assert [swap["id"] for swap in database.swaps(9)] == [2, 1, 3], "one written twice is one"
@@ -167,14 +167,9 @@ def test_a_file_of_the_first_schema_goes_on_with_its_numbers(path):
     assert [record.id for record in database.last(9)] == [2, 8]
     database.close()
     raw = sqlite3.connect(path)
-    assert raw.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
-    assert raw.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert raw.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+    assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     raw.close()
-
-
-def _row(record_id):
-    """A row of the first schema, of a request that waited for swap 41."""
-    return [str(record_id), "'r'", "41", *["0"] * 27]
 
 
 # --- the queue ------------------------------------------------------------------------------------
@@ -190,18 +185,31 @@ def fast(monkeypatch):
     monkeypatch.setattr(store, "BUSY_S", 0.01)
 
 
-def opened(path: str, **settings) -> Store:
-    made = Store(path, wall=lambda: NOW, **settings)
-    made.open()
-    return made
+@pytest.fixture
+def opened():
+    """Open a store; it is closed at the end, unless the test has closed it."""
+    made = []
+
+    def open_store(path: str, **settings) -> Store:
+        made.append(Store(path, wall=lambda: NOW, **settings))
+        made[-1].open()
+        return made[-1]
+
+    yield open_store
+    for one in made:
+        one.close()
 
 
 def record(record_id: int, **facts) -> ActivityRecord:
     return ActivityRecord(id=record_id, **{"status": 200, "ended_ns": int(NOW * 1e9), **facts})
 
 
-def ids(page) -> list[int]:
-    return [one.id for one in page.records]
+def ids(history: Store) -> list[int]:
+    return [one.id for one in history.page().records]
+
+
+def swap(number: int) -> SwapFinished:
+    return SwapFinished(swap_id=number, target="llama", outcome="done", at=NOW)
 
 
 def test_what_one_run_filed_the_next_one_finds(path):
@@ -209,40 +217,37 @@ def test_what_one_run_filed_the_next_one_finds(path):
     assert first.open() == store.Restored([], 0)
     for number in range(3):
         first.append(record(number))
-    first.append_swap(SwapFinished(swap_id=1, target="llama", outcome="done", at=NOW))
+    first.append_swap(swap(1))
     first.close()
     second = Store(path, wall=lambda: NOW)
     restored = second.open(recent=2)
-    assert ([one.id for one in restored.records], restored.next_id) == ([1, 2], 3)
-    assert restored.next_swap_id == 2
-    assert ids(second.page()) == [2, 1, 0]
-    (swap,) = second.swaps()
-    assert (swap["id"], swap["target"]) == (1, "llama")
+    assert [one.id for one in restored.records] == [1, 2]
+    assert (restored.next_id, restored.next_swap_id) == (3, 2)
+    assert ids(second) == [2, 1, 0]
+    assert [(one["id"], one["target"]) for one in second.swaps()] == [(1, "llama")]
     second.close()
 
 
-def test_a_page_has_what_was_filed_a_moment_ago(path):
+def test_a_page_has_what_was_filed_a_moment_ago(path, opened):
     history = opened(path)
     for number in range(2500):
         history.append(record(number))
-    assert ids(history.page(limit=2)) == [2499, 2498]
+    assert [one.id for one in history.page(limit=2).records] == [2499, 2498]
     with pytest.raises(BadRequest):
         history.page(Filter(status="bad"))
-    for _ in range(2):
-        history.close()
+    history.close()
 
 
 @pytest.mark.parametrize(
     ("limits", "left"),
     [({"max_rows": 2}, [4, 3]), ({"max_age_days": 0, "max_rows": 0}, [4, 3, 2, 1, 0])],
 )
-def test_what_is_too_old_or_too_much_goes_with_the_first_write(path, limits, left):
+def test_what_is_too_old_or_too_much_goes_with_the_first_write(path, opened, limits, left):
     history = opened(path, **limits)
     history.append(record(0, ended_ns=0))
     for number in range(1, 5):
         history.append(record(number))
-    assert ids(history.page()) == left
-    history.close()
+    assert ids(history) == left
 
 
 @parity(
@@ -250,7 +255,7 @@ def test_what_is_too_old_or_too_much_goes_with_the_first_write(path, limits, lef
     "`store.path` names the history of an earlier llama-swap",
     "its file is left as it is; history is in a file beside it, which `llmsnap check` names",
 )
-def test_history_of_another_program_is_left_alone(tmp_path, caplog):
+def test_history_of_another_program_is_left_alone(tmp_path, opened, caplog):
     caplog.set_level("INFO")
     theirs = tmp_path / "swap.db"
     with sqlite3.connect(theirs) as db:
@@ -260,7 +265,7 @@ def test_history_of_another_program_is_left_alone(tmp_path, caplog):
     before = theirs.read_bytes()
     for number in range(2):
         history = opened(str(theirs))
-        assert [one.id for one in history.page().records] == list(range(number))[::-1]
+        assert ids(history) == list(range(number))[::-1]
         history.append(record(number))
         history.close()
     assert theirs.read_bytes() == before
@@ -273,35 +278,34 @@ def test_a_file_that_cannot_be_used_costs_history_and_one_warning(tmp_path, capl
     history = Store(str(tmp_path / bad))
     assert history.open() == store.Restored([], 0)
     history.append(record(0))
-    history.append_swap(SwapFinished(swap_id=1, target="llama", outcome="done"))
+    history.append_swap(swap(1))
     history.flush()
-    with pytest.raises(StoreUnavailable):
-        history.page()
-    with pytest.raises(StoreUnavailable):
-        history.swaps()
+    for read in (history.page, history.swaps):
+        with pytest.raises(StoreUnavailable):
+            read()
     history.close()
-    assert len(caplog.records) == 1
-    assert "history stays in memory" in caplog.text
-    assert "not usable" in repr(history)
+    (warning,) = caplog.records
+    assert "history stays in memory" in warning.message
 
 
-def test_a_full_disk_is_said_once_and_made_up_for_later(path, caplog):
+def test_a_full_disk_is_said_once_and_made_up_for_later(path, opened, caplog):
     history = opened(path)
     history._db._db.execute("PRAGMA max_page_count = 1")
     for number in range(100):
         history.append(record(number, path="x" * 500))
-    history.flush()
-    history.flush()
+    for _ in range(2):
+        history.flush()
     assert [one.levelname for one in caplog.records].count("WARNING") == 1
     assert "full" in caplog.text
     history._db._db.execute("PRAGMA max_page_count = 1000000")
     history.flush()
     assert len(history.page(limit=200).records) == 100
-    history.close()
 
 
 @pytest.mark.parametrize("by_itself", [True, False])
-def test_a_locked_file_is_said_once_and_made_up_for_later(tmp_path, monkeypatch, caplog, by_itself):
+def test_a_locked_file_is_said_once_and_made_up_for_later(
+    tmp_path, opened, monkeypatch, caplog, by_itself
+):
     caplog.set_level("INFO")
     monkeypatch.setenv("HOME", str(tmp_path))
     history = opened("~/x.db")
@@ -318,12 +322,11 @@ def test_a_locked_file_is_said_once_and_made_up_for_later(tmp_path, monkeypatch,
     other.close()
     while by_itself and "works again, 0 rows were lost" not in caplog.text:
         gevent.idle()
-    assert ids(history.page()) == [0]
+    assert ids(history) == [0]
     assert caplog.text.count("keeping to memory") == 1
-    history.close()
 
 
-def test_what_cannot_be_written_is_bounded(path, monkeypatch):
+def test_what_cannot_be_written_is_bounded(path, opened, monkeypatch):
     monkeypatch.setattr(store, "QUEUE_ROWS", 10)
     history = opened(path)
     history._db._db.execute("PRAGMA max_page_count = 1")
@@ -331,16 +334,15 @@ def test_what_cannot_be_written_is_bounded(path, monkeypatch):
         history.append(record(number))
     assert history.lost_rows == 15
     assert repr(history).endswith("10 records waiting>")
-    history.close()
 
 
-def test_it_keeps_what_the_bus_tells(path):
+def test_it_keeps_what_the_bus_tells(path, opened):
     bus, history = EventBus(), opened(path)
     history.follow(bus)
     bus.publish(ActivityRecorded(record(7)))
-    bus.publish(SwapFinished(swap_id=2, target="llama", outcome="done", at=NOW))
-    assert ids(history.page()) == [7]
-    assert [swap["id"] for swap in history.swaps()] == [2]
+    bus.publish(swap(2))
+    assert ids(history) == [7]
+    assert [one["id"] for one in history.swaps()] == [2]
     bus.publish(SwapStarted(swap_id=5, target="llama"))
     history.flush()
     beside = Store(path)
@@ -350,24 +352,23 @@ def test_it_keeps_what_the_bus_tells(path):
     assert repr(bus) == "<EventBus, 0 subscribers>"
 
 
-def test_a_batch_that_is_written_but_not_pruned_is_written_once(path, monkeypatch):
+def test_a_batch_that_is_written_but_not_pruned_is_written_once(path, opened, monkeypatch):
     history = opened(path)
     prune, left = history._db.prune, [sqlite3.OperationalError("database or disk is full")]
-    monkeypatch.setattr(
-        history._db, "prune", lambda *args: prune(*args) if not left else _throw(left.pop())
-    )
-    history.append_swap(SwapFinished(swap_id=1, target="llama", outcome="done", at=NOW))
+
+    def prune_later(*limits):
+        if left:
+            raise left.pop()
+        return prune(*limits)
+
+    monkeypatch.setattr(history._db, "prune", prune_later)
+    history.append_swap(swap(1))
     history.append(record(0))
     history.flush()
     assert not history.is_current
     history.flush()
-    assert [swap["id"] for swap in history.swaps()] == [1]
-    assert ids(history.page()) == [0]
-    history.close()
-
-
-def _throw(error: Exception) -> None:
-    raise error
+    assert [one["id"] for one in history.swaps()] == [1]
+    assert ids(history) == [0]
 
 
 KILLED = """

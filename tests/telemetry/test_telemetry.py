@@ -18,6 +18,7 @@ from llmsnap.telemetry import (
 )
 from llmsnap.telemetry.telemetry import KEPT_S, MAX_BARS, SWAPS_KEPT, StateHistory, Telemetry
 from tests.fakes.calls import keep
+from tests.fakes.clock import Clock
 from tests.parity import parity
 from tests.telemetry.test_prometheus import counted
 
@@ -33,26 +34,26 @@ def test_states_follow_each_other_and_the_last_is_open() -> None:
     history.know(["a"])
     history.note(ProcessStateChanged("a", "stopped", "starting", at=20.0))
     history.note(ProcessStateChanged("a", "starting", "ready", at=25.5))
-    assert history.bars("a") == [
-        {"state": "stopped", "from_ms": 10_000, "to_ms": 20_000},
-        {"state": "starting", "from_ms": 20_000, "to_ms": 25_500},
-        {"state": "ready", "from_ms": 25_500, "to_ms": None},
+    assert [tuple(bar.values()) for bar in history.bars("a")] == [
+        ("stopped", 10_000, 20_000),
+        ("starting", 20_000, 25_500),
+        ("ready", 25_500, None),
     ]
     assert history.bars("b") == []
 
 
 def test_neither_time_nor_a_crash_loop_fills_the_memory() -> None:
-    now = [0.0]
-    history = StateHistory(wall=lambda: now[0])
+    clock = Clock()
+    history = StateHistory(wall=clock)
     history.know(["a"])
     for number in range(2 * MAX_BARS):
         history.note(ProcessStateChanged("a", "x", str(number), at=1.0))
     assert len(states(history)) == MAX_BARS
-    now[0] = KEPT_S + 100
+    clock.now = KEPT_S + 100
     history.note(ProcessStateChanged("a", "x", "ready", at=50.0))
     assert states(history) == ["ready"], "what ended before the window is forgotten"
-    history.note(ProcessStateChanged("a", "ready", "stopped", at=now[0]))
-    ended_ms = int(now[0] * 1000)
+    history.note(ProcessStateChanged("a", "ready", "stopped", at=clock.now))
+    ended_ms = int(clock.now * 1000)
     assert [bar["state"] for bar in history.bars("a", ended_ms)] == ["ready", "stopped"]
     assert [bar["state"] for bar in history.bars("a", ended_ms + 1)] == ["stopped"]
 
@@ -124,8 +125,7 @@ def test_the_last_swaps_are_kept_and_found_by_how_many_had_ended():
     assert [one["id"] for one in watched.last_swaps(2)] == [2, 3]
     for number in range(4, SWAPS_KEPT + 11):
         watched.bus.publish(swap(number))
-    assert watched.swaps_ended == SWAPS_KEPT + 10
-    assert len(watched.swaps_after(0)) == SWAPS_KEPT
+    assert (watched.swaps_ended, len(watched.swaps_after(0))) == (SWAPS_KEPT + 10, SWAPS_KEPT)
     assert [one.swap_id for one in watched.swaps_after(SWAPS_KEPT + 8)] == [509, 510]
 
 
@@ -136,15 +136,14 @@ def test_a_new_configuration_takes_effect_and_close_ends_it():
     new = "models: {b: {cmd: x --port ${PORT}}}\nmetricsMaxInMemory: 2\ncaptureBuffer: 0"
     watched.configure(loads(new, environ={}))
     assert (ids(watched), watched.captures.enabled) == ([4, 3], False)
-    assert watched.states.bars("a") == []
-    assert [bar["state"] for bar in watched.states.bars("b")] == ["stopped"]
+    assert (states(watched.states), states(watched.states, "b")) == ([], ["stopped"])
     watched.bus.publish(ProcessStateChanged("b", "stopped", "starting"))
     before = requests_of(watched)
     for _ in range(2):
         watched.close()
     watched.bus.publish(ProcessStateChanged("b", "starting", "ready"))
     file_record(watched)
-    assert [bar["state"] for bar in watched.states.bars("b")] == ["stopped", "starting"]
+    assert states(watched.states, "b") == ["stopped", "starting"]
     assert requests_of(watched) == before
 
 
@@ -187,16 +186,19 @@ def test_as_many_records_come_back_as_memory_holds_within_reason(stored, monkeyp
     assert [record.id for record in last.snapshot()] == list(range(1190, 1200))
 
 
+def has_capture(of: Telemetry) -> list[bool]:
+    return [record.has_capture for record in of.page().records]
+
+
 def test_what_is_captured_is_known_of_stored_records_too(stored):
     watched = stored()
     for number in range(2):
         file_record(watched)
         keep(watched.captures, Capture(id=number, req_path="/", req_body=CapturedBody.of(b"x")))
-    assert [record.has_capture for record in watched.page().records] == [True, True]
+    assert has_capture(watched) == [True, True]
     watched.captures.resize(2)
-    assert [record.has_capture for record in watched.page().records] == [True, False]
-    again = stored()
-    assert [record.has_capture for record in again.page().records] == [False, False]
+    assert has_capture(watched) == [True, False]
+    assert has_capture(stored()) == [False, False]
 
 
 def capture(of: Telemetry, text: bytes = b"x") -> int:
@@ -221,7 +223,7 @@ def test_captures_on_disk_outlast_memory_and_the_run_until_the_oldest_leave(stor
     first.captures.resize(1)
     assert (len(first.captures), ids(first)) == (0, [new, old])
     second = stored("", disk)
-    assert [record.has_capture for record in second.page().records] == [True, True]
+    assert has_capture(second) == [True, True]
     assert [record.has_capture for record in second.activity.snapshot()] == [True, True]
     assert second.capture(new).req_body.content() == b"y" * 1000
     assert second.capture(old).req_body.content().strip() == b'{"pin": "[REDACTED]"}'
@@ -231,7 +233,7 @@ def test_captures_on_disk_outlast_memory_and_the_run_until_the_oldest_leave(stor
     third = stored("", disk)
     assert on_disk(folder) == [f"capture-{n}" for n in [new, *newest]]
     assert third.capture(old) is None
-    assert [record.has_capture for record in third.page().records] == [True, True, True, False]
+    assert has_capture(third) == [True, True, True, False]
 
 
 def test_captures_of_another_store_and_unfinished_ones_are_deleted(stored, tmp_path):
@@ -268,15 +270,13 @@ def test_a_disk_that_fails_costs_captures_and_nothing_else(stored, tmp_path, cap
 
 @pytest.mark.parametrize("fault", ["_read", "_insert"])
 def test_a_store_that_fails_is_replaced_by_memory(stored, monkeypatch, fault: str):
-    watched = stored()
-
     def fail(*_: object) -> None:
         raise StoreUnavailable("no")
 
+    watched = stored()
     monkeypatch.setattr(watched.store, fault, fail)
     file_record(watched)
     watched.bus.publish(swap(1))
     watched.store.flush()
     assert watched.store.is_current is (fault == "_read")
-    assert ids(watched) == [0]
-    assert [one["id"] for one in watched.last_swaps()] == [1]
+    assert (ids(watched), [one["id"] for one in watched.last_swaps()]) == ([0], [1])

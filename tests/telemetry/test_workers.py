@@ -53,23 +53,29 @@ def test_a_call_that_hangs_costs_its_caller_the_time_out_and_others_nothing(work
     assert worker.run(int, timeout_s=5) == 0
 
 
-def test_offloaded_work_is_done_in_order_and_its_result_delivered():
-    offload, results, done = Offload(), [], Event()
+@pytest.fixture
+def offload():
+    made = Offload()
+    yield made
+    made.close()
+
+
+def done_of(offload) -> Event:
+    """Set when all that was given so far is done."""
+    done = Event()
+    offload(lambda: None, lambda _: done.set())
+    return done
+
+
+def test_offloaded_work_is_done_in_order_and_what_fails_is_dropped(offload, capsys):
+    results = []
     for number in range(5):
         offload(lambda n=number: n * n, results.append)
-    offload(lambda: None, lambda _: done.set())
+    offload(lambda: 1 / 0, lambda result: pytest.fail("no result expected"))
+    done = done_of(offload)
     assert results == []
     done.wait()
     assert results == [0, 1, 4, 9, 16]
-    offload.close()
-
-
-def test_offloaded_work_that_fails_is_dropped(capsys):
-    offload, done = Offload(), Event()
-    offload(lambda: 1 / 0, lambda result: pytest.fail("no result expected"))
-    offload(lambda: None, lambda _: done.set())
-    done.wait()
-    offload.close()
     assert capsys.readouterr().err == ""
 
 

@@ -124,16 +124,20 @@ CREDENTIALS = {
 }
 
 
+def cells() -> dict[tuple[str, str], str]:
+    header, *lines = dedent(TABLE).strip("\n").splitlines()
+    columns = header.split()
+    rows = [(line.partition("  ")[0], line.split()[-len(columns) :]) for line in lines]
+    return {(name, col): cell for name, row in rows for col, cell in zip(columns, row, strict=True)}
+
+
 def expected(sender: str, column: str, key: str) -> str:
-    lines = dedent(TABLE).strip("\n").splitlines()
-    columns = lines[0].split()
-    row = next(line for line in lines[1:] if line.startswith(f"{sender}  "))
-    cell = row.split()[-len(columns) :][columns.index(column)]
+    cell = cells()[sender, column]
     if column in {"post", "ask"} and sender != "a worker's script":
         if key == "basic" and sender in NEED_A_LIST:
             return "-"
         if key in {"bearer", "x-api-key"}:
-            return "y" if cell == "-" else "y" if sender in UNPROVEN else cell
+            return "y" if cell == "-" or sender in UNPROVEN else cell
     return cell
 
 
@@ -210,10 +214,9 @@ def test_a_refusal_says_what_would_permit_it(sites, caplog, method, path, key) -
 
 def test_a_page_may_read_why_it_may_not_use_models(sites) -> None:
     headers = {"Origin": "https://page.example"}
-    answer = sites[True].client.post("/v1/embeddings", headers=headers)
-    assert answer.headers["Access-Control-Allow-Origin"] == "https://page.example"
-    answer = sites[True].client.get("/upstream/a/", headers=headers)
-    assert "Access-Control-Allow-Origin" not in answer.headers
+    shown, name = sites[True].client, "Access-Control-Allow-Origin"
+    assert shown.post("/v1/embeddings", headers=headers).headers[name] == headers["Origin"]
+    assert name not in shown.get("/upstream/a/", headers=headers).headers
 
 
 def test_a_star_lets_all_pages_use_models_and_nothing_else() -> None:
@@ -234,29 +237,23 @@ FROM = "http://box:8080"
 @pytest.mark.parametrize(
     ("referer", "path", "served"),
     [
-        (f"{FROM}/upstream/a/", "/upstream/a/v1/chat/completions", True),
-        (f"{FROM}/upstream/a/index.html?q#h", "/upstream/first/x", True),
-        (f"{FROM}/upstream/first/", "/upstream/a/x", True),
-        (f"{FROM}/llm/upstream/a/", "/upstream/a/x", True),
-        (f"{FROM}/upstream/a%2Fb/", "/upstream/a/b/x", True),
-        (f"{FROM}/ui/", "/api/version", True),
-        (f"{FROM}/", "/api/version", True),
-        (f"{FROM}/upstream/a/", "/health", True),
-        (f"{FROM}/upstream/a/", "/api/version", False),
-        (f"{FROM}/upstream/a/", "/ui/", False),
-        (f"{FROM}/upstream/a/", "/logs", False),
-        (f"{FROM}/upstream/a/", "/v1/models", False),
-        (f"{FROM}/upstream/a/", "/v1/chat/completions", False),
-        (f"{FROM}/upstream/a/", "/unload", False),
-        (f"{FROM}/upstream/a/", "/upstream/a/b/x", False),
-        (f"{FROM}/upstream/a/", "/comfyui/x", False),
-        (f"{FROM}/comfyui/", "/api/version", False),
-        (f"{FROM}/comfyui/", "/upstream/a/x", False),
-        (f"{FROM}/upstream/a/b/", "/upstream/a/x", False),
-        (f"{FROM}/upstream/a/../b/", "/upstream/a/b/x", False),
-        (f"{FROM}/upstream/a/", "/upstream/nope/x", False),
-        (f"{FROM}/upstream/gone/", "/upstream/a/x", False),
-        (f"{FROM}/upstream/gone/", "/upstream/gone/x", False),
+        ("/upstream/a/", "/upstream/a/v1/chat/completions", True),
+        ("/upstream/a/index.html?q#h", "/upstream/first/x", True),
+        ("/upstream/first/", "/upstream/a/x", True),
+        ("/llm/upstream/a/", "/upstream/a/x", True),
+        ("/upstream/a%2Fb/", "/upstream/a/b/x", True),
+        ("/ui/", "/api/version", True),
+        ("/upstream/a/", "/health", True),
+        ("/upstream/a/", "/api/version", False),
+        ("/upstream/a/", "/v1/chat/completions", False),
+        ("/upstream/a/", "/upstream/a/b/x", False),
+        ("/upstream/a/", "/comfyui/x", False),
+        ("/comfyui/", "/api/version", False),
+        ("/comfyui/", "/upstream/a/x", False),
+        ("/upstream/a/b/", "/upstream/a/x", False),
+        ("/upstream/a/../b/", "/upstream/a/b/x", False),
+        ("/upstream/a/", "/upstream/nope/x", False),
+        ("/upstream/gone/", "/upstream/gone/x", False),
         ("https://elsewhere.example/upstream/a/sw.js", "/api/version", False),
     ],
 )
@@ -265,13 +262,12 @@ FROM = "http://box:8080"
 def test_with_keys_a_page_of_a_model_reaches_that_model_only(
     sites, referer: str, path: str, served: bool, method: str, key: str
 ) -> None:
-    headers = {"Host": "box:8080", "Referer": referer, **CREDENTIALS[key]}
+    page = referer if referer.startswith("https:") else FROM + referer
+    headers = {"Host": "box:8080", "Referer": page, **CREDENTIALS[key]}
     if method == "POST":
         headers["Origin"] = FROM
     answer = sites[False].client.open(path, method=method, headers=headers)
     assert (answer.status_code != 403) is served
-    if key != "basic":
-        return
     answer = sites[True].client.open(path, method=method, headers=headers)
     assert answer.status_code != 403  # there is nothing to protect
 
@@ -293,20 +289,16 @@ def test_with_keys_a_page_of_a_model_reaches_that_model_only(
 )
 def test_a_page_in_a_sandbox_may_ask_its_model(sites, headers, path, served) -> None:
     """It has no origin any more, but its browser says where it is from."""
-    sent = {
-        "Host": "box:8080",
-        "Referer": f"{FROM}/upstream/a/",
-        "Sec-Fetch-Site": "cross-site",
-        "User-Agent": BROWSER,
-        **headers,
-    }
+    page = {"Referer": f"{FROM}/upstream/a/", "Sec-Fetch-Site": "cross-site"}
+    sent = {"Host": "box:8080", "User-Agent": BROWSER, **page, **headers}
     sites[True].dispatcher.answer = Response(200, "OK", [], [])
     answer = sites[True].client.get(path, headers=sent)
     assert (answer.status_code != 403) is served
+    allowed = answer.headers.get("Access-Control-Allow-Origin")
     if served and headers.get("Origin") and path.startswith("/upstream/"):
-        assert answer.headers["Access-Control-Allow-Origin"] == "null"
+        assert allowed == "null"
     else:
-        assert "Access-Control-Allow-Origin" not in answer.headers or path.startswith("/v1/")
+        assert allowed is None or path.startswith("/v1/")
 
 
 # --- an origin for pages ------------------------------------------------------------------------
@@ -357,16 +349,12 @@ def test_a_browser_that_opens_a_page_is_led_to_its_origin(
         ("names", "a.localhost:8080", "/", 307),
         ("names", "a.localhost:8080", "/upstream/a/b/x", 404),
         ("names", "nope.localhost:8080", "/upstream/a/x", 404),
-        ("names", "nope.localhost:8080", "/", 404),
         ("names", "a.localhost:8080", "/ui/", 404),
-        ("names", "a.localhost:8080", "/api/version", 404),
         ("names", "a.localhost:8080", "/v1/chat/completions", 404),
-        ("names", "a.localhost:8080", "/unload", 404),
         ("ports", "box:8081", "/upstream/a/x", 200),
         ("ports", "box:8081", "/upstream/a/b/x", 200),
         ("ports", "box:8081", "/", 404),
         ("ports", "box:8081", "/ui/", 404),
-        ("ports", "box:8081", "/api/models/unload", 404),
         ("ports", "box:8080", "/api/version", 200),
     ],
 )
@@ -379,31 +367,28 @@ def test_nothing_but_pages_is_served_there(separate, kind, host, path, status, m
 
 def test_what_came_to_the_port_for_pages_stays_there(separate) -> None:
     """Whatever host it names, and whatever was made of the same head on the other port."""
-    for there, status in ((False, 200), (True, 404), (False, 200)):
+    for there, status in (({}, 200), ({PAGES: True}, 404), ({}, 200)):
         answer = separate["ports"].client.get(
-            "/api/version",
-            headers={"Host": "box:8080"},
-            environ_overrides={PAGES: True} if there else {},
+            "/api/version", headers={"Host": "box:8080"}, environ_overrides=there
         )
         assert answer.status_code == status
 
 
 @pytest.mark.parametrize(
-    ("text", "host", "path", "trusted"),
+    ("text", "host", "trusted"),
     [
-        (CONFIG, "localhost", "/upstream/a/", True),
-        (CONFIG, "192.168.1.5", "/upstream/a/", True),
-        (KEYS, "localhost:8080", "/upstream/a/", True),
-        (KEYS, "192.168.1.5", "/upstream/a/", False),
-        (KEYS, "ai.example", "/upstream/a/", False),
-        (SEPARATE, "localhost:8080", "/upstream/a/", False),
-        (SEPARATE, "a.localhost:8080", "/upstream/a/", True),
-        (SEPARATE + "apiKeys: [all]\n", "a.localhost:8080", "/upstream/a/", True),
+        (CONFIG, "192.168.1.5", True),
+        (KEYS, "localhost:8080", True),
+        (KEYS, "192.168.1.5", False),
+        (KEYS, "ai.example", False),
+        (SEPARATE, "localhost:8080", False),
+        (SEPARATE, "a.localhost:8080", True),
+        (SEPARATE + "apiKeys: [all]\n", "a.localhost:8080", True),
     ],
 )
-def test_where_pages_of_models_may_run(text, host, path, trusted) -> None:
+def test_where_pages_of_models_may_run(text: str, host: str, trusted: bool) -> None:
     with site(text) as here:
-        here.client.get(path, headers={"Host": host, **CREDENTIALS["bearer"]})
+        here.client.get("/upstream/a/", headers={"Host": host, **CREDENTIALS["bearer"]})
         assert here.dispatcher.calls[-1][1].trusts_pages is trusted
 
 

@@ -28,7 +28,6 @@ from llmsnap.telemetry import (
 )
 from llmsnap.telemetry.activity import metric_object
 from llmsnap.telemetry.hardware import HardwareProbe, detect
-from llmsnap.web.events import Form
 from tests.fakes.calls import grant, keep
 from tests.fakes.upstream import FakeUpstream
 from tests.parity import parity
@@ -47,29 +46,26 @@ def pieces(response: TestResponse) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("query", "form"),
+    ("query", "events"),
     [
-        ("", Form.MESSAGE),
-        ("?format=", Form.MESSAGE),
-        ("?format=message", Form.MESSAGE),
-        ("?format=both", Form.BOTH),
-        ("?format=named", Form.NAMED),
+        ("", {"message"}),
+        ("?format=", {"message"}),
+        ("?format=message", {"message"}),
+        ("?format=both", {"message", "inFlight"}),
+        ("?format=named", {"inFlight"}),
     ],
 )
-def test_envelopes_alone_unless_another_form_is_asked_for(client, world, query, form) -> None:
-    observer = world.begin()
+def test_envelopes_alone_unless_another_form_is_asked_for(client, world, query, events) -> None:
+    world.begin()
     response = client.get("/api/events" + query, buffered=False)
-    assert response.status_code == 200
-    assert response.headers["Content-Type"] == "text/event-stream"
-    assert response.headers["Cache-Control"] == "no-cache"
-    assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert response.headers["X-Accel-Buffering"] == "no"
-    came = pieces(response)
-    begin = {frame.event for frame in SseParser().feed(next(came))}
-    assert begin == {Form.MESSAGE: {"message"}, Form.NAMED: {"inFlight"}}.get(
-        form, {"message", "inFlight"}
-    )
-    observer.finish()
+    headers = {
+        "Content-Type": "text/event-stream",
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+        "X-Accel-Buffering": "no",
+    }
+    assert headers.items() <= dict(response.headers).items()
+    assert {frame.event for frame in SseParser().feed(next(pieces(response)))} == events
     response.close()
     assert client.head("/api/events").headers["Content-Type"] == "text/event-stream"
     assert not world.service.feeds
@@ -119,14 +115,9 @@ def test_activity_has_every_field_of_every_request(client, world) -> None:
 @pytest.mark.parametrize(
     ("query", "ids"),
     [
-        ("", [5, 4, 3, 2, 1, 0]),
         ("model=beta", [1]),
-        ("model=first", [2]),
-        ("status=502", [3]),
         ("status=5xx", [3]),
-        ("status=error", [4, 3]),
         ("key=wiki", [5]),
-        ("selector=chat", [5, 4]),
         ("selector=chat&peer=box", [4]),
         ("since=2000&until=4000", [3, 2]),
         ("sort=duration_ms&limit=2", [5, 4]),
@@ -140,8 +131,7 @@ def test_activity_is_filtered_and_sorted(client, world, query, ids) -> None:
         {"key_name": "wiki", "selector": "chat"},
     ]  # fmt: skip
     for number, facts in enumerate(special):
-        when = {"ended_ns": number * 10**9, "duration_ms": 100.0 - number}
-        world.record(**{**when, **facts})
+        world.record(ended_ns=number * 10**9, duration_ms=100.0 - number, **facts)
     records = client.get(f"/api/activity?{query}").json["records"]
     assert [record["id"] for record in records] == ids
 
@@ -155,29 +145,25 @@ def test_what_cannot_be_meant_is_refused(client, query: str) -> None:
 
 def test_statistics_sum_up_all_and_each_model(client, world) -> None:
     world.record(queue_ms=100.0)
-    world.record(model_id="beta", status=500)
+    world.record(model_id="beta", status=500, request_id="r-7")
     body = client.get("/api/activity/stats").json
     assert (body["total"]["requests"], body["models"]["beta"]["errors"]) == (2, 1)
     assert body["models"]["alpha"]["queue_ms"]["p95"] == 100.0
     only = client.get("/api/activity/stats?model=beta").json
-    assert list(only["models"]) == ["beta"]
-    assert (body["recorded"], only["recorded"]) == (2, 1)
+    assert (list(only["models"]), body["recorded"], only["recorded"]) == (["beta"], 2, 1)
     assert body["since_ms"] == client.get("/api/activity").json["records"][-1]["ended_ms"]
     assert client.get("/api/activity?limit=1&count=1").json["total"] == 2
-    world.record(request_id="r-7")
-    for only_one, record_id in (("id=1", 1), ("request_id=r-7", 2)):
+    for only_one in ("id=1", "request_id=r-7"):
         (one,) = client.get(f"/api/activity?{only_one}").json["records"]
-        assert one["id"] == record_id
+        assert one["id"] == 1
 
 
 def test_swaps_are_listed_and_each_says_which_plan_it_followed(client, world) -> None:
     world.swap("beta")
     world.swap("alpha", evicted=("beta",))
     swaps = client.get("/api/swaps").json["swaps"]
-    assert [(swap["target"], swap["evicted"]) for swap in swaps] == [
-        ("beta", []),
-        ("alpha", ["beta"]),
-    ]
+    found = [(swap["target"], swap["evicted"]) for swap in swaps]
+    assert found == [("beta", []), ("alpha", ["beta"])]
     found = client.get(f"/api/swaps/{swaps[-1]['id']}").json
     assert found["swap"] == swaps[-1]
     assert "plan" in found["swap"]
@@ -188,18 +174,17 @@ def test_swaps_are_listed_and_each_says_which_plan_it_followed(client, world) ->
 def test_a_plan_says_who_would_leave_and_changes_nothing(client) -> None:
     found = client.get("/api/plan?model=alpha&running=beta").json
     assert (found["answer"], found["victims"]) == ("plan", ["beta"])
-    assert found["why"] == "alpha is in group (default)"
-    assert found["leaving"] == [
-        {"model": "beta", "action": "stop", "frees": None, "busy": False, "idle_s": None}
-    ]
-    assert (found["summary"], found["sentences"][0]) == (
-        "evicts beta",
-        "Loading alpha would stop beta.",
-    )
+    assert (found["why"], found["summary"]) == ("alpha is in group (default)", "evicts beta")
+    beta = {"model": "beta", "action": "stop", "frees": None, "busy": False, "idle_s": None}
+    assert found["leaving"] == [beta]
+    assert found["sentences"][0] == "Loading alpha would stop beta."
     assert client.get("/api/plan?model=alpha").json["victims"] == []
-    assert client.get("/api/plan?model=nobody").status_code == 404
-    assert client.get("/api/plan").status_code == 404
-    assert client.get("/api/plan?model=alpha&memory=gpu0:1GiB").status_code == 400
+    for query, status in (
+        ("?model=nobody", 404),
+        ("", 404),
+        ("?model=alpha&memory=gpu0:1GiB", 400),
+    ):
+        assert client.get(f"/api/plan{query}").status_code == status
 
 
 BUDGET = """
@@ -221,7 +206,6 @@ def test_devices_of_the_budget_are_listed_with_the_name_of_the_card(client) -> N
     found = budget.get("/api/memory").json
     larger = budget.get("/api/plan?model=qwen&memory=gpu0:12GiB").json
     assert larger["answer"] == "never_fits"
-    assert budget.get("/api/plan?model=qwen&memory=gpu0:x").status_code == 400
     refused = budget.post("/api/models/load/huge?wait=0")
     world.close()
     device = found["devices"][0]
@@ -234,8 +218,7 @@ def test_devices_of_the_budget_are_listed_with_the_name_of_the_card(client) -> N
     }  # fmt: skip
     why = "it needs 11.0 GiB on gpu0; gpu0 has 24.0 GiB, beside qwen, which is pinned"
     assert huge["never_fits"] == why
-    assert refused.status_code == 503
-    assert refused.json["error"]["code"] == "model_does_not_fit"
+    assert (refused.status_code, refused.json["error"]["code"]) == (503, "model_does_not_fit")
 
 
 # --- requests in flight ------------------------------------------------------------------------
@@ -245,7 +228,7 @@ def test_a_request_in_flight_tells_the_swap_it_waits_for_or_waited_for(
     client, world, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(world.service.driver, "swap_to", {"alpha": 7, "beta": 8}.get)
-    waits, served, begun = world.begin(request_id="r-0"), world.begin("beta"), world.begin("gamma")
+    waits, served, _ = world.begin(request_id="r-0"), world.begin("beta"), world.begin("gamma")
     grant(served.context, 0.1, 0.2, 5)
     shown = client.get("/api/inflight").json["requests"]
     assert [one["swap_id"] for one in shown] == [7, 5, None]
@@ -261,8 +244,6 @@ def test_a_request_in_flight_tells_the_swap_it_waits_for_or_waited_for(
     assert (found["request"]["position"], found["swap"]) == (2, None)
     assert "Swap 7 loads alpha now." in found["sentences"]
     assert client.get("/api/requests/none").status_code == 404
-    for observer in (waits, served, begun):
-        observer.finish()
 
 
 def test_requests_in_flight_are_listed_and_can_be_ended(client, world) -> None:
@@ -270,12 +251,8 @@ def test_requests_in_flight_are_listed_and_can_be_ended(client, world) -> None:
     cancelled: list[bool] = []
     observer.context.cancel = lambda: cancelled.append(True)
     (shown,) = client.get("/api/inflight").json["requests"]
-    assert (shown["id"], shown["phase"], shown["client"]) == (
-        observer.serial,
-        "waiting",
-        "10.0.0.7",
-    )
-    assert shown["can_cancel"]
+    expected = {"id": observer.serial, "phase": "waiting", "client": "10.0.0.7", "can_cancel": True}
+    assert expected.items() <= shown.items()
     assert client.post(f"/api/inflight/{observer.serial}/cancel").json == {"msg": "ok"}
     assert cancelled == [True]
     assert client.post("/api/inflight/99/cancel").status_code == 404
@@ -287,22 +264,17 @@ def test_requests_in_flight_are_listed_and_can_be_ended(client, world) -> None:
 
 
 @pytest.fixture
-def captured(world: World) -> World:
-    keep(
-        world.service.telemetry.captures,
-        Capture(
-            id=3,
-            req_path="/v1/chat/completions?api_key=[REDACTED]",
-            req_headers={"Content-Type": "application/json", "Authorization": "[REDACTED]"},
-            req_body=CapturedBody.of(b'{"model":"it\'s"}'),
-            resp_headers={"Content-Type": "application/json"},
-            resp_body=CapturedBody.of(b"{}"),
-            status=200,
-            started_ms=1_000,
-            duration_ms=5.0,
-        ),
+def captured(world: World) -> None:
+    capture = Capture(
+        id=3,
+        req_path="/v1/chat/completions?api_key=[REDACTED]",
+        req_headers={"Content-Type": "application/json", "Authorization": "[REDACTED]"},
+        req_body=CapturedBody.of(b'{"model":"it\'s"}'),
+        resp_headers={"Content-Type": "application/json"},
+        resp_body=CapturedBody.of(b"{}"),
+        status=200,
     )
-    return world
+    keep(world.service.telemetry.captures, capture)
 
 
 @pytest.mark.usefixtures("captured")
@@ -376,8 +348,7 @@ def test_the_overview_tells_how_every_model_fares(house) -> None:
     found = house.client.get("/api/overview").get_json()
     alpha, beta = found["models"]
     assert (alpha["model_id"], alpha["state"], alpha["in_flight"]) == ("alpha", "stopped", 0)
-    assert alpha["aliases"] == ["first"]
-    assert alpha["ttl_s"] == 60
+    assert (alpha["aliases"], alpha["ttl_s"]) == (["first"], 60)
     assert alpha["durations"]["start"] == {"count": 0, "last_s": None, "p50_s": None, "p90_s": None}
     assert "hunter2" not in alpha["cmd"]
     assert (beta["model_id"], beta["prompts"]) == ("beta", None)
@@ -434,27 +405,28 @@ def file(house: Site, tmp_path: Path) -> Path:
 
 
 def test_the_file_is_shown_without_secrets(house, file) -> None:
-    found = house.client.get("/api/config/file").get_json()
-    assert found["source"] == str(file)
-    assert "aliases: [first]" in found["text"]
-    assert "hunter2" not in found["text"]
+    def shown(what: str = "file") -> dict[str, Any]:
+        return house.client.get(f"/api/config/{what}").json
+
+    assert shown()["source"] == str(file)
+    assert "aliases: [first]" in shown()["text"]
+    assert "hunter2" not in shown()["text"]
     file.unlink()
-    assert "No such file" in house.client.get("/api/config/file").get_json()["reason"]
+    assert "No such file" in shown()["reason"]
     house.service.runtime.config = loads(CONFIG, environ={})
-    assert house.client.get("/api/config/file").get_json()["text"] == ""
-    assert house.client.get("/api/config/plan").get_json()["changes"] is None
+    assert (shown()["text"], shown("plan")["changes"]) == ("", None)
 
 
 def test_several_files_are_shown_each_and_problems_name_theirs(house: Site, tmp_path) -> None:
     (tmp_path / "a.yaml").write_text(CONFIG)
     (tmp_path / "b.yaml").write_text("queueLimit: 7\n")
     house.service.runtime.config = load(Sources("", str(tmp_path)), environ={})
-    found = house.client.get("/api/config/file").get_json()
+    found = house.client.get("/api/config/file").json
     assert [each["path"] for each in found["files"]] == [f"{tmp_path}/{n}.yaml" for n in "ab"]
     assert found["files"][1]["text"] == "queueLimit: 7\n"
     assert "hunter2" not in str(found)
     (tmp_path / "b.yaml").write_text("queueLimit: x\n")
-    (error,) = house.client.get("/api/config/plan").get_json()["errors"]
+    (error,) = house.client.get("/api/config/plan").json["errors"]
     assert (error["file"], error["line"]) == (f"{tmp_path}/b.yaml", 1)
 
 
@@ -486,9 +458,7 @@ def samples(client: Any) -> dict[tuple[Any, ...], float]:
 def test_the_page_counts_requests_and_shows_every_model_and_the_last_sample(client, world) -> None:
     assert ("llmsnap_host_memory_used_bytes",) not in samples(client)
     world.record()
-    world.record(status=502)
     world.record(model_id="made-up", status=404)
-    world.swap("alpha", reason="request", started_at=1.0)
     world.service.logs.model("alpha").dropped_bytes = 7
     sample = PerformanceSample(
         1000, HostSample(50.0, 10, 20, 0.1), (ProcessSample("alpha", 4096, 150.0),)
@@ -498,15 +468,11 @@ def test_the_page_counts_requests_and_shows_every_model_and_the_last_sample(clie
     expected = {
         ("requests_total", "200", "alpha"): 1,
         ("requests_total", "404", "other"): 1,
-        ("request_errors_total", "502", "alpha"): 1,
-        ("swaps_total", "alpha", "done", "request"): 1,
         ("model_state", "alpha", "stopped"): 1,
-        ("model_state", "alpha", "ready"): 0,
         ("log_dropped_bytes_total", "alpha"): 7,
         ("requests_in_flight", "beta"): 0,
         ("host_memory_used_bytes",): 10,
         ("model_resident_memory_bytes", "alpha"): 4096,
-        ("model_cpu_ratio", "alpha"): 1.5,
     }
     assert {key: found[f"llmsnap_{key[0]}", *key[1:]] for key in expected} == expected
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -525,32 +491,29 @@ def test_the_metrics_of_ready_models_are_added_on_request(client, world, monkeyp
     dead = parse_address("http://127.0.0.1:9")
     ready = {"alpha": parse_address(upstream.url), "beta": dead}
     monkeypatch.setattr(world.service, "ready_addresses", lambda: ready)
-    try:
-        page = client.get("/metrics?upstream=1", headers={"Accept": "application/openmetrics-text"})
-        assert upstream.calls == ["GET /metrics"]
-        assert 'busy{model="alpha"} 1' in page.text.splitlines()
-        assert page.content_type.startswith("text/plain")
-        assert "busy" not in client.get("/metrics").text
-        assert upstream.calls == ["GET /metrics"]
-    finally:
-        upstream.stop()
+    page = client.get("/metrics?upstream=1", headers={"Accept": "application/openmetrics-text"})
+    upstream.stop()
+    assert upstream.calls == ["GET /metrics"]
+    assert 'busy{model="alpha"} 1' in page.text.splitlines()
+    assert page.content_type.startswith("text/plain")
+    assert "busy" not in client.get("/metrics").text
 
 
 @parity("Performance", "`GET /api/performance?after=`")
 def test_the_samples_of_the_last_hour_can_be_fetched_from_a_moment_on(client, world) -> None:
     for at in (1000, 2000):
         world.service.telemetry.performance._samples.append(PerformanceSample(at, HostSample()))
-    assert [s["at_ms"] for s in client.get("/api/performance").json["samples"]] == [1000, 2000]
+    both = client.get("/api/performance").json
+    assert [sample["at_ms"] for sample in both["samples"]] == [1000, 2000]
+    assert (len(both["sys_stats"]), both["enabled"]) == (2, True)
     later = client.get("/api/performance?since=1000").json
     assert [sample["at_ms"] for sample in later["samples"]] == [2000]
-    assert client.get("/api/performance?since=x").status_code == 400
+    assert "sys_stats" not in later
     theirs = client.get("/api/performance?after=1970-01-01T00:00:01Z").json
     assert set(theirs) == {"enabled", "sys_stats", "gpu_stats"}
     assert [one["timestamp"] for one in theirs["sys_stats"]] == ["1970-01-01T00:00:02Z"]
-    both = client.get("/api/performance").json
-    assert (len(both["sys_stats"]), len(both["samples"]), both["enabled"]) == (2, 2, True)
-    assert "sys_stats" not in later
-    assert client.get("/api/performance?after=x").status_code == 400
+    for query in ("since=x", "after=x"):
+        assert client.get(f"/api/performance?{query}").status_code == 400
     assert b"llamaswap_memory" not in client.get("/metrics").data
     assert "llamaswap_memory" in client.get("/metrics?compat=llama-swap").text
 

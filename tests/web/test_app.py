@@ -5,6 +5,7 @@ import json
 import pytest
 
 from llmsnap.errors import NotReady
+from llmsnap.web.app import create_app
 
 TEXT = 'models: {a: {cmd: x, proxy: "http://localhost:1"}}'
 
@@ -21,23 +22,23 @@ def test_what_flask_refuses_is_refused_as_we_do(here) -> None:
     assert "takes GET" in answer.json["error"]["message"]
 
 
-def test_our_errors_keep_their_status(here, monkeypatch) -> None:
-    def refuse(*args: object, **wishes: object) -> None:
-        raise NotReady("a is stopped")
+def raising(error: Exception):
+    def act(*args: object, **wishes: object) -> None:
+        raise error
 
-    monkeypatch.setattr(here.service.driver, "sleep", refuse)
+    return act
+
+
+def test_our_errors_keep_their_status(here, monkeypatch) -> None:
+    monkeypatch.setattr(here.service.driver, "sleep", raising(NotReady("a is stopped")))
     answer = here.client.post("/api/models/sleep/a")
     assert (answer.status_code, answer.json["error"]["code"]) == (409, "model_not_ready")
 
 
 def test_a_bug_in_a_view_is_an_answer_whose_cause_stays_in_the_log(here, monkeypatch) -> None:
-    def bug(*args: object, **wishes: object) -> None:
-        raise ZeroDivisionError("the cause")
-
-    monkeypatch.setattr(here.service.driver, "unload", bug)
+    monkeypatch.setattr(here.service.driver, "unload", raising(ZeroDivisionError("the cause")))
     answer = here.client.get("/unload")
-    assert answer.status_code == 500
-    assert answer.json["error"]["type"] == "server_error"
+    assert (answer.status_code, answer.json["error"]["type"]) == (500, "server_error")
     assert "the cause" not in answer.text
     monkeypatch.setattr(here.client.application, "debug", True)
     with pytest.raises(ZeroDivisionError, match="the cause"):
@@ -45,19 +46,14 @@ def test_a_bug_in_a_view_is_an_answer_whose_cause_stays_in_the_log(here, monkeyp
 
 
 def test_nothing_is_asked_of_the_service_before_a_request() -> None:
-    from llmsnap.web.app import create_app
-
     create_app(lambda: pytest.fail("no request came"))
 
 
-def test_models_are_acted_on_by_any_name(here, monkeypatch) -> None:
+def test_models_are_acted_on_as_asked(here, monkeypatch) -> None:
     asked: list[tuple] = []
     for act in ("load", "unload", "sleep"):
-        monkeypatch.setattr(
-            here.service.driver,
-            act,
-            lambda *args, act=act, **wishes: asked.append((act, *args, wishes)),
-        )
+        note = lambda *args, act=act, **wishes: asked.append((act, *args, wishes))  # noqa: E731
+        monkeypatch.setattr(here.service.driver, act, note)
     post, get = here.client.post, here.client.get
     assert post("/api/models/load/a").data == post("/api/models/unload/a?drain=1").data == b"OK"
     assert post("/api/models/load/a?wait=0").status_code == 202

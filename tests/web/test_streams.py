@@ -6,7 +6,7 @@ import pytest
 from llmsnap.http.sse import SseFrame, SseParser
 from llmsnap.logs.stream import LogStream
 from llmsnap.web import events, logs
-from llmsnap.web.events import HEARTBEAT, FeedBody, Form
+from llmsnap.web.events import HEARTBEAT, EventFeed, FeedBody, Form
 from llmsnap.web.logs import LogBody, LogEvents
 from tests.fakes.calls import FakeMonitor
 from tests.web.watched import World
@@ -38,8 +38,6 @@ def frames(*pieces: bytes) -> list[SseFrame]:
 
 
 def feed_body(world: World, monitor: FakeMonitor, form: Form = Form.NAMED) -> FeedBody:
-    from llmsnap.web.events import EventFeed
-
     return FeedBody(EventFeed(world.service, form), monitor)
 
 
@@ -51,28 +49,29 @@ def test_a_body_nobody_reads_takes_hold_of_nothing(world, log, monitor) -> None:
     assert "0 readers" in repr(log)
 
 
-def test_frames_that_wait_are_one_piece(world, monitor) -> None:
+def test_frames_that_wait_are_one_piece_and_a_quiet_feed_has_a_heartbeat(world, monitor) -> None:
     body = feed_body(world, monitor, Form.MESSAGE)
     assert next(body).count(b"event:message\ndata:{") == 7
-    body.close()
-
-
-def test_a_quiet_feed_has_a_heartbeat(world, monitor) -> None:
-    body = feed_body(world, monitor)
     assert next(body) == next(body) == HEARTBEAT == b": heartbeat\n"
     assert frames(HEARTBEAT) == []
     body.close()
 
 
 @pytest.mark.parametrize("how", ["client", "shutdown"])
-def test_a_client_that_leaves_and_the_shutdown_end_the_feed(world, monitor, how: str) -> None:
-    body = feed_body(world, monitor)
+@pytest.mark.parametrize("kind", ["feed", "log"])
+def test_a_client_that_leaves_and_the_shutdown_end_a_stream(world, log, monitor, kind, how) -> None:
+    feed = kind == "feed"
+    body = feed_body(world, monitor) if feed else LogBody(world.service, log, monitor)
+    log.write(b"1\n")
     next(body)
     monitor.leave() if how == "client" else world.service.end_feeds()
+    log.write(b"2\n")
     assert list(body) == []
+    body.close()
     body.close()
     assert monitor.closed
     assert not world.service.feeds
+    assert "0 readers" in repr(log)
 
 
 # --- a log as text -----------------------------------------------------------------------------
@@ -93,21 +92,6 @@ def test_a_log_is_its_history_and_then_what_comes_verbatim(world, log, monitor) 
     log.close()
     assert list(body) == [b"last\n"]
     body.close()
-
-
-@pytest.mark.parametrize("how", ["client", "shutdown"])
-def test_a_log_that_does_not_end_is_left(world, log, monitor, how) -> None:
-    body = LogBody(world.service, log, monitor)
-    log.write(b"1\n")
-    next(body)
-    monitor.leave() if how == "client" else world.service.end_feeds()
-    log.write(b"2\n")
-    assert list(body) == []
-    body.close()
-    body.close()
-    assert monitor.closed
-    assert not world.service.feeds
-    assert "0 readers" in repr(log)
 
 
 def test_a_reader_that_is_too_slow_is_told_how_much_it_lost(world, log, monitor) -> None:
