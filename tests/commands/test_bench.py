@@ -115,7 +115,7 @@ class Model:
         if self.most >= self.meeting:
             self.met.set()
         if number > self.alone:
-            self.met.wait(3)
+            self.met.wait()
         self.now -= 1
         yield piece(content="a")
         if number not in self.failing:

@@ -28,12 +28,12 @@ def check(ray: FakeRay, name: str = "farm", token: str = TOKEN) -> tuple[bool, s
 def test_a_cluster_that_works_is_described(ray: FakeRay) -> None:
     works, text = check(ray)
     assert works, text
-    assert text == (
+    assert text.rpartition(" right, within ")[0] == (
         f"farm: Ray 2.60.0 at {ray.url}, which takes the token\n"
         "farm: machine 127.0.0.1: 2 of 2 GPUs free\n"
         "farm: machine 127.0.0.2: 2 of 2 GPUs free\n"
         "farm: a job on 127.0.0.1 ended with exit code 0\n"
-        "farm: its clock is right, within 0.1 s\n"
+        "farm: its clock is"
     )
     assert ray.jobs == {}
 

@@ -2,6 +2,7 @@
 
 import gevent
 import pytest
+from gevent.event import Event
 from werkzeug.test import EnvironBuilder
 
 from llmsnap.errors import BadRequest, StartFailed, TooManyInFlight, UnknownModel
@@ -285,19 +286,20 @@ def test_wrong_keys_are_noted_and_missing_ones_are_not(
 def test_an_answer_to_a_wrong_key_waits_and_others_do_not(
     locked_site, noted, caplog, monkeypatch
 ) -> None:
-    noted.wait_s = 0.05
-    waiting = [gevent.Greenlet(ask, locked_site, x_api_key="guess") for _ in range(2)]
-    for one in waiting:
-        one.start()
-    while len(noted.addresses) < 2:
+    noted.wait_s, waits, may_go = 3600.0, [], Event()
+    monkeypatch.setattr(
+        gateway.gevent, "sleep", lambda wait_s: (waits.append(wait_s), may_go.wait())
+    )
+    waiting = [gevent.spawn(ask, locked_site, x_api_key="guess") for _ in range(2)]
+    while len(waits) < 2:
         gevent.idle()
+    monkeypatch.setattr(gateway, "MOST_PUT_OFF", 2)
+    assert ask(locked_site, x_api_key="guess") == 401, "only so many answers wait at a time"
     assert ask(locked_site, x_api_key="some") == 200
     assert not any(one.ready() for one in waiting)
+    may_go.set()
     assert [one.get() for one in waiting] == [401, 401]
     assert caplog.text.count("wrong API keys come from 10.0.0.1") == 1
-    monkeypatch.setattr(gateway, "MOST_PUT_OFF", 0)
-    noted.wait_s = 3600.0
-    assert ask(locked_site, x_api_key="guess") == 401, "only so many answers wait at a time"
 
 
 def test_guessing_takes_a_second_for_each_key_after_ten(locked_site, monkeypatch) -> None:
