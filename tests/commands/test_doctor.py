@@ -15,10 +15,12 @@ import pytest
 from llmsnap.commands import doctor
 from llmsnap.telemetry import HardwareProbe
 from llmsnap.telemetry.hardware import detect
+from tests.fakes.ports import free_ports
 from tests.fakes.upstream import FakeUpstream
 from tests.parity import parity
 
 NOWHERE = "http://127.0.0.1:9"
+PORT = free_ports(4)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def examine(tmp_path: Path, text: str, *options: str, machine: str = "/none") -> dict[str, Any]:
     """The document that the command prints, with its exit code."""
     file = tmp_path / "config.yaml"
-    file.write_text(text)
+    file.write_text(f"{text}\nstartPort: {PORT}\n")
     file.chmod(0o600)
     out = io.StringIO()
     arguments = [str(file), "--json", "--url", NOWHERE, *options]
