@@ -1,9 +1,7 @@
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.errors import Misdirected
-from llmsnap.http.hosts import HostRule, host_name
+from llmsnap.http.hosts import HostRule, TrustedProxies, host_name
 from tests.parity import parity
 
 RULE = HostRule(
@@ -65,3 +63,22 @@ def test_hosts_longer_than_names_can_be_are_not_remembered(rule: HostRule) -> No
             rule.check(long)
         assert len(str(caught.value)) < 1000
     assert len(rule._allowed) == 1
+
+
+@pytest.mark.parametrize(
+    ("trusted", "remote", "forwarded", "real", "client"),
+    [
+        ((), "10.0.0.1", "1.2.3.4", "", "10.0.0.1"),
+        (["10.0.0.0/8"], "::ffff:10.0.0.1", "1.2.3.4", "", "1.2.3.4"),
+        (["10.0.0.0/8"], "192.168.0.9", "1.2.3.4", "", "192.168.0.9"),
+        (["10.0.0.0/8"], "10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.7", "", "1.2.3.4"),
+        (["10.0.0.0/8"], "10.0.0.1", "10.0.0.8, 10.0.0.7", "", "10.0.0.8"),
+        (["10.0.0.0/8"], "10.0.0.1", "", "1.2.3.4", "1.2.3.4"),
+        (["10.0.0.0/8"], "10.0.0.1", "", "", "10.0.0.1"),
+        (["10.0.0.0/8"], "10.0.0.1", "unknown", "", "unknown"),
+        (["::1"], "::1", "fe80::2", "", "fe80::2"),
+        (["127.0.0.1"], "", "1.2.3.4", "", "1.2.3.4"),
+    ],
+)
+def test_a_proxys_word_counts_only_when_trusted(trusted, remote, forwarded, real, client) -> None:
+    assert TrustedProxies(trusted).client_ip(remote, forwarded, real) == client

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from typing import Any, NoReturn
 
@@ -69,12 +67,6 @@ def test_half_an_emoji_is_legal_and_keeps_its_place(value: bytes) -> None:
     assert splice_json(text, found, {"b": b"2"})[0] == b'{"a":' + value + b',"b":2}'
 
 
-def test_elements_with_half_an_emoji_can_be_edited() -> None:
-    text = rb'["\ud83d", 1]'
-    assert set_path(text, ["1"], b"2") == rb'["\ud83d", 2]'
-    assert delete_path(text, ["0"]) == b"[ 1]"
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -142,25 +134,18 @@ def test_patterns_and_blanks_are_no_paths() -> None:
         (b"[1, 2, 3]", "-1", b"[1, 2]"),
         (b'[{"x":1}]', "0.x", b"[{}]"),
         (b'{"0":1}', "0", b"{}"),
+        (rb'["\ud83d", 1]', "0", b"[ 1]"),
+        (b'{"x":1}', "x.y", None),
+        (b'{"x":{"y":1}}', "x.z", None),
+        (b"[1]", "1", None),
+        (b"[1]", "00", None),
+        (b"[]", "-1", None),
+        (b"null", "0", None),
     ],
 )
-def test_deleting_along_a_path(text: bytes, path: str, expected: bytes) -> None:
-    assert delete_path(text, split_path(path)) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "path"),
-    [
-        (b'{"x":1}', "x.y"),
-        (b'{"x":{"y":1}}', "x.z"),
-        (b"[1]", "1"),
-        (b"[1]", "00"),
-        (b"[]", "-1"),
-        (b"null", "0"),
-    ],
-)
-def test_deleting_what_is_not_there_changes_nothing(text: bytes, path: str) -> None:
-    assert delete_path(text, split_path(path)) is text
+def test_deleting_along_a_path(text: bytes, path: str, expected: bytes | None) -> None:
+    left = delete_path(text, split_path(path))
+    assert left is text if expected is None else left == expected
 
 
 @pytest.mark.parametrize(
@@ -180,6 +165,7 @@ def test_deleting_what_is_not_there_changes_nothing(text: bytes, path: str) -> N
         (b'{"0":1}', "0", b'{"0":7}'),
         (b'{"x":1,"x":2}', "x", b'{"x":7}'),
         (b'"scalar"', "a", b'{"a":7}'),
+        (rb'["\ud83d", 1]', "1", rb'["\ud83d", 7]'),
     ],
 )
 def test_setting_along_a_path(text: bytes, path: str, expected: bytes) -> None:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.http.headers import best_encoding, only_encodings, prefers_text, weights

@@ -1,7 +1,5 @@
 """Facts about llmsnap.http.hosts."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

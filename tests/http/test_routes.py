@@ -1,7 +1,5 @@
 """The route table: what it says, what is derived from it, and that nothing else says it again."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Facts about llmsnap.http.secrets."""
 
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.http import secrets

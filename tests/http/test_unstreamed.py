@@ -1,7 +1,5 @@
 """Facts about llmsnap.http.unstreamed: what client libraries make of the events is the answer."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -116,18 +114,20 @@ def test_a_chat_is_one_chunk_with_all_that_the_answer_had(path: str) -> None:
     }
 
 
-def test_a_completion_is_its_own_chunk() -> None:
-    assert documents("/v1/completions", COMPLETION) == [COMPLETION]
-    assert stream("/v1/completions", COMPLETION).endswith(b"data: [DONE]\n\n")
+OF_LLAMA = {"content": "hi", "stop": True, "timings": {}}
 
 
-@pytest.mark.parametrize("path", ["/completion", "/infill"])
-def test_llama_servers_own_answer_is_its_last_event(path: str) -> None:
-    answer = {"content": "hi", "stop": True, "timings": {}}
-    assert documents(path, answer) == [answer]
-    assert b"[DONE]" not in stream(path, answer)
-    several = [{**answer, "index": index} for index in range(2)]
-    assert documents(path, several) == several
+@pytest.mark.parametrize(
+    ("path", "answer", "done"),
+    [
+        ("/v1/completions", COMPLETION, True),
+        ("/completion", OF_LLAMA, False),
+        ("/infill", [{**OF_LLAMA, "index": index} for index in range(2)], False),
+    ],
+)
+def test_some_answers_are_their_own_events(path: str, answer, done: bool) -> None:
+    assert documents(path, answer) == (answer if isinstance(answer, list) else [answer])
+    assert stream(path, answer).endswith(b"data: [DONE]\n\n") is done
 
 
 def test_the_events_of_a_message_add_up() -> None:

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -45,25 +43,21 @@ def test_each_format(name, text):
 
 
 @pytest.mark.parametrize(
-    ("name", "when", "text"),
+    ("name", "time", "text"),
     [
-        ("rfc3339", datetime(2026, 2, 13, 0, 5, 9, tzinfo=UTC), "2026-02-13T00:05:09Z"),
-        ("rfc3339nano", datetime(2026, 2, 13, 0, 5, 9, tzinfo=UTC), "2026-02-13T00:05:09Z"),
-        ("rfc3339nano", datetime(2026, 2, 13, 0, 5, 9, 500000, UTC), "2026-02-13T00:05:09.5Z"),
-        ("ansic", datetime(2026, 2, 13, 0, 5, 9, tzinfo=UTC), "Fri Feb 13 00:05:09 2026"),
-        ("kitchen", datetime(2026, 2, 13, 0, 5, tzinfo=UTC), "12:05AM"),
-        ("kitchen", datetime(2026, 2, 13, 12, 5, tzinfo=UTC), "12:05PM"),
+        ("rfc3339", (0, 5, 9), "2026-02-13T00:05:09Z"),
+        ("rfc3339nano", (0, 5, 9), "2026-02-13T00:05:09Z"),
+        ("rfc3339nano", (0, 5, 9, 500000), "2026-02-13T00:05:09.5Z"),
+        ("ansic", (0, 5, 9), "Fri Feb 13 00:05:09 2026"),
+        ("kitchen", (0, 5), "12:05AM"),
+        ("kitchen", (12, 5), "12:05PM"),
     ],
 )
-def test_edges(name, when, text):
-    assert format_time(name, when.timestamp(), UTC) == text
-
-
-def test_the_local_zone_is_the_default():
-    seconds = INSTANT.timestamp()
-    assert format_time("rfc3339", seconds) == format_time(
-        "rfc3339", seconds, datetime.now().astimezone().tzinfo
-    )
+def test_edges(name, time, text):
+    seconds = datetime(2026, 2, 13, *time, tzinfo=UTC).timestamp()
+    assert format_time(name, seconds, UTC) == text
+    local = datetime.now().astimezone().tzinfo
+    assert format_time(name, seconds) == format_time(name, seconds, local)
 
 
 @pytest.fixture
@@ -72,10 +66,24 @@ def stream():
 
 
 @pytest.fixture
-def logger(stream):
+def handler(stream):
+    return LogHandler(stream)
+
+
+@pytest.fixture
+def as_json(stream):
+    return LogHandler(stream, style=LogStyle(as_json=True))
+
+
+def logging_to(handler):
     logger = logging.Logger("llmsnap.test")  # noqa: LOG001 - of this test alone
-    logger.addHandler(LogHandler(stream))
+    logger.addHandler(handler)
     return logger
+
+
+@pytest.fixture
+def logger(handler):
+    return logging_to(handler)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +118,7 @@ def test_level_words():
     assert levels == [10, 30, 40, 20, 20, 20]
 
 
-def test_level_and_time_format_may_change_while_running(logger, stream):
-    handler = logger.handlers[0]
+def test_level_and_time_format_may_change_while_running(logger, handler, stream):
     handler.configure(level="debug", time_format="rfc3339")
     handler._zone = UTC
     record = logger.makeRecord("llmsnap", logging.DEBUG, "f", 1, "now", (), None)
@@ -136,9 +143,9 @@ class Happened:
         return {"what": self.what}
 
 
-@pytest.mark.parametrize("as_json", [False, True])
-def test_what_no_person_can_see_is_escaped_in_every_field(stream, as_json):
-    handler = LogHandler(stream, style=LogStyle(as_json=as_json))
+@pytest.mark.parametrize("style", ["handler", "as_json"])
+def test_what_no_person_can_see_is_escaped_in_every_field(stream, request, style):
+    handler = request.getfixturevalue(style)
     handler.entry(logging.INFO, Happened(HIDDEN), "r-1", None)
     record = logging.makeLogRecord({"msg": "odd", "levelno": logging.INFO, "request_id": HIDDEN})
     handler.handle(record)
@@ -148,7 +155,7 @@ def test_what_no_person_can_see_is_escaped_in_every_field(stream, as_json):
     for line in lines[:2]:
         for letters in ("\\n", "\\r", "\\t", "85d", "9b31me", "202ef", "2028g", "2066h", "7fi"):
             assert letters in line
-    if as_json:
+    if style == "as_json":
         assert json.loads(lines[0])["what"] == HIDDEN
         assert json.loads(lines[1])["request_id"] == HIDDEN
 
@@ -170,8 +177,8 @@ def test_a_record_that_cannot_be_formatted_raises_nothing(logger, stream, monkey
     assert stream.snapshot() == b""
 
 
-def test_filters_are_honoured(logger, stream):
-    logger.handlers[0].addFilter(lambda record: "secret" not in record.getMessage())
+def test_filters_are_honoured(logger, handler, stream):
+    handler.addFilter(lambda record: "secret" not in record.getMessage())
     logger.info("secret")
     logger.info("public")
     assert stream.snapshot() == b"[INFO] public\n"
@@ -188,9 +195,8 @@ def test_a_line_from_another_thread_is_written_in_the_event_loop(logger, stream)
     pool.kill()
 
 
-def test_as_json_each_record_is_an_object(stream):
-    logger = logging.Logger("llmsnap.test")  # noqa: LOG001 - of this test alone
-    logger.addHandler(LogHandler(stream, style=LogStyle(as_json=True)))
+def test_as_json_each_record_is_an_object(stream, as_json):
+    logger = logging_to(as_json)
     logger.warning("<llama> %s\nmore", "ä", extra={"request_id": "r-1", "swap_id": None})
     try:
         int("no")
@@ -212,8 +218,7 @@ def test_debug_on_the_command_line_wins_over_the_configuration(stream):
 # --- entries about requests ---------------------------------------------------------------------
 
 
-def test_entries_wait_to_be_written_together_but_no_line_overtakes_them(logger, stream):
-    handler = logger.handlers[0]
+def test_entries_wait_to_be_written_together_but_no_line_overtakes_them(logger, handler, stream):
     handler.deferred = DeferredQueue()
     handler.entry(logging.INFO, Happened("first"), "r-1", None)
     handler.entry(logging.INFO, Happened("second"), "r-2", 7)
@@ -226,8 +231,7 @@ def test_entries_wait_to_be_written_together_but_no_line_overtakes_them(logger, 
     ]
 
 
-def test_an_entry_that_cannot_be_written_takes_none_along_and_is_told(logger, stream, caplog):
-    handler = logger.handlers[0]
+def test_an_entry_that_cannot_be_written_takes_none_along_and_is_told(handler, stream, caplog):
     handler.deferred = DeferredQueue()
     for number, what in enumerate(["first", None, "third"]):
         handler.entry(logging.INFO, Happened(what), f"r-{number}", None)
@@ -239,11 +243,10 @@ def test_an_entry_that_cannot_be_written_takes_none_along_and_is_told(logger, st
     assert "TypeError" in caplog.text
 
 
-def test_an_entry_tells_when_it_happened_not_when_it_was_written(stream, monkeypatch):
-    handler = LogHandler(stream, style=LogStyle(as_json=True))
-    handler.deferred = DeferredQueue()
+def test_an_entry_tells_when_it_happened_not_when_it_was_written(stream, as_json, monkeypatch):
+    as_json.deferred = DeferredQueue()
     monkeypatch.setattr("time.time", lambda: 1000.0)
-    handler.entry(logging.INFO, Happened("x"), "r-1", None)
+    as_json.entry(logging.INFO, Happened("x"), "r-1", None)
     monkeypatch.setattr("time.time", lambda: 2000.0)
-    handler.deferred.flush()
+    as_json.deferred.flush()
     assert json.loads(stream.snapshot())["time"] == "1970-01-01T00:16:40.000Z"

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import os
 import socket
 from pathlib import Path
@@ -22,14 +20,28 @@ def pipe():
             assert fd == reader
 
 
-def test_what_was_written_before_opening_comes_first(pipe):
-    reader, fd = pipe
+def sockets():
+    reader, writer = socket.socketpair()
+    return reader.detach(), writer.detach()
+
+
+WRITTEN = b"\x1b[31mred\x1b]0;title\x07 \x1b[2Jmore\n"
+
+
+@pytest.mark.parametrize(
+    ("ends", "shown"),
+    [(os.pipe, WRITTEN), (sockets, WRITTEN), (os.openpty, b"\x1b[31mred more\r\n")],
+)
+def test_all_comes_through_and_a_terminal_gets_colours_and_no_orders(ends, shown):
+    reader, fd = ends()
     writer = StdoutWriter(fd)
-    writer.write(b"early\n")
+    writer.write(WRITTEN[:14])
     writer.open()
-    writer.write(b"late\n")
+    writer.write(WRITTEN[14:])
     writer.close()
-    assert os.read(reader, 100) == b"early\nlate\n"
+    assert os.read(reader, 100) == shown
+    os.close(reader)
+    os.close(fd)
 
 
 def test_a_pipe_that_nobody_reads_holds_up_nobody(pipe):
@@ -95,30 +107,6 @@ def test_a_file_is_appended_to(tmp_path: Path):
     assert path.read_bytes() == b"before\nafter\n"
 
 
-def test_a_socket_is_written_to_by_a_thread():
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        writer = StdoutWriter(ours.fileno())
-        writer.open()
-        writer.write(b"to the journal\n")
-        assert theirs.recv(100) == b"to the journal\n"
-        writer.close()
-
-
-def test_a_terminal_gets_colours_and_no_orders():
-    reader, fd = os.openpty()
-    try:
-        writer = StdoutWriter(fd)
-        writer.open()
-        writer.write(b"\x1b[31mred\x1b]0;title")
-        writer.write(b"\x07 \x1b[2Jmore\n")
-        writer.close()
-        assert os.read(reader, 100) == b"\x1b[31mred more\r\n"
-    finally:
-        os.close(reader)
-        os.close(fd)
-
-
 class FakeStdout:
     def __init__(self):
         self.data = b""
@@ -137,6 +125,11 @@ class FakeStdout:
 @pytest.fixture
 def stdout():
     return FakeStdout()
+
+
+@pytest.fixture
+def hub(stdout):
+    return LogHub(stdout=stdout)
 
 
 @parity(
@@ -167,8 +160,7 @@ def test_the_setting_decides_what_reaches_stdout_and_nothing_else(stdout, to_std
     assert hub.model("llama").stream.snapshot() == b"loading\n"
 
 
-def test_models_meet_in_the_upstream_log_by_lines(stdout):
-    hub = LogHub(stdout=stdout)
+def test_models_meet_in_the_upstream_log_by_lines(hub):
     hub.model("a").feed(b"loading 10 %")
     hub.model("b").feed(b"ready\n")
     hub.model("a").feed(b"loading 99 %\n")
@@ -176,8 +168,7 @@ def test_models_meet_in_the_upstream_log_by_lines(stdout):
     assert hub.model("a").stream.snapshot() == b"loading 10 %loading 99 %\n"
 
 
-def test_a_stopped_models_history_stays_until_its_next_start(stdout):
-    hub = LogHub(stdout=stdout)
+def test_a_stopped_models_history_stays_until_its_next_start(hub):
     hub.model("llama").feed(b"bye\n")
     assert hub.model("llama").stream.snapshot() == b"bye\n"
     hub.model("llama").restart()
@@ -185,13 +176,13 @@ def test_a_stopped_models_history_stays_until_its_next_start(stdout):
     assert hub.upstream.snapshot() == b"bye\n"
 
 
-def test_a_forgotten_model_ends_its_readers(stdout):
-    hub = LogHub(stdout=stdout)
-    _, reader = hub.model("llama").stream.subscribe()
+def test_a_forgotten_model_ends_its_readers(hub):
+    stream = hub.model("llama").stream
+    _, reader = stream.subscribe()
     hub.forget("llama")
     hub.forget("llama")
     assert reader.closed
-    assert repr(hub) == "<LogHub, 0 models>"
+    assert hub.model("llama").stream is not stream
 
 
 def test_new_settings_apply_to_what_is_there_and_what_comes(stdout):
@@ -205,8 +196,7 @@ def test_new_settings_apply_to_what_is_there_and_what_comes(stdout):
     assert stdout.data == b"ab\ncdefgh\n"
 
 
-def test_dropped_bytes_are_told_per_model(stdout):
-    hub = LogHub(stdout=stdout)
+def test_dropped_bytes_are_told_per_model(hub):
     hub.model("llama").feed(b"x" * 5_000_000)
     hub.model("qwen").feed(b"fine\n")
     hub.model("llama").close()
@@ -214,8 +204,7 @@ def test_dropped_bytes_are_told_per_model(stdout):
     assert hub.dropped_bytes["qwen"] == 0
 
 
-def test_closing_ends_all_readers_and_stdout(stdout):
-    hub = LogHub(stdout=stdout)
+def test_closing_ends_all_readers_and_stdout(hub, stdout):
     hub.open()
     streams = [hub.proxy, hub.upstream, hub.combined, hub.model("llama").stream]
     readers = [stream.subscribe()[1] for stream in streams]

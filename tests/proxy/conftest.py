@@ -1,10 +1,9 @@
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest
 from gevent import socket
 
+from llmsnap.proxy import dispatch
 from llmsnap.proxy.pool import ConnectionPool
 
 
@@ -13,6 +12,12 @@ def pool() -> Iterator[ConnectionPool]:
     made = ConnectionPool()
     yield made
     made.close()
+
+
+@pytest.fixture
+def soon(monkeypatch) -> None:
+    """Comments come after 10 ms."""
+    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
 
 
 @pytest.fixture

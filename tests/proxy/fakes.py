@@ -1,10 +1,9 @@
 """Doubles of what a response is made of."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.payload import Payload
 from tests.fakes.calls import make_request
 
 
@@ -42,6 +41,11 @@ class FakeExchange:
         self.closed += 1
         if self.sock is not None:
             self.sock.close()
+
+
+def sent(payload: Payload) -> bytes:
+    """The body that goes on."""
+    return payload.body if isinstance(payload.body, bytes) else b"".join(payload.body())
 
 
 class FakeContext(RequestContext):

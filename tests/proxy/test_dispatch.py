@@ -1,7 +1,5 @@
 """Facts about llmsnap.proxy.dispatch: real greenlets, a queue the test opens, a real upstream."""
 
-from __future__ import annotations
-
 import json
 from contextlib import closing
 
@@ -523,12 +521,6 @@ def test_nothing_is_shown_before_what_may_be_no_stream(
 
 
 # --- while its server is silent -----------------------------------------------------------------
-
-
-@pytest.fixture
-def soon(monkeypatch) -> None:
-    """Comments come after 10 ms."""
-    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.01)
 
 
 ERROR = b'{"error":{"code":400,"n_ctx":4096}}'

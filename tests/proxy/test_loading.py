@@ -1,7 +1,5 @@
 """What the client of a stream gets while its model loads."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import random

@@ -1,7 +1,5 @@
 """What goes on names one model for every reader: JSON, form or query, in whichever way."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -22,6 +20,7 @@ from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.payload import Payload, parse_request
 from llmsnap.proxy.request import UpstreamSettings
 from tests.fakes.calls import make_request, runtime
+from tests.proxy.fakes import sent
 
 SCOPED = ClientKey("laptop", (re.compile("a"),), admin=False)
 FORM = [("Content-Type", "multipart/form-data; boundary=XX")]
@@ -84,10 +83,9 @@ def in_query(path: str) -> list[str]:
 
 def readings(payload: Payload) -> list[str]:
     """Every model that some reader may find in what goes on."""
-    body = payload.body
-    sent = body if isinstance(body, bytes) else b"".join(body())
+    body = sent(payload)
     payload.close()
-    named = in_json(sent) if sent[:1] == b"{" else in_form(sent, FORM[0][1]) if sent else []
+    named = in_json(body) if body[:1] == b"{" else in_form(body, FORM[0][1]) if body else []
     return named + in_query(payload.path)
 
 

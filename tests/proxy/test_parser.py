@@ -1,7 +1,5 @@
 """How answers of upstreams are read, odd ones included."""
 
-from __future__ import annotations
-
 import gc
 import weakref
 

@@ -26,6 +26,7 @@ from llmsnap.proxy.payload import (
 from llmsnap.proxy.request import BodyBudget, BodyShare, UpstreamSettings
 from tests.fakes.calls import make_request, runtime
 from tests.parity import parity
+from tests.proxy.fakes import sent
 
 MIB = 1 << 20
 FORMS = "/v1/audio/transcriptions"
@@ -57,10 +58,6 @@ def parse(snapshot):
             return stack.enter_context(closing(of_path(asked, config)))
 
         yield parse
-
-
-def sent(payload) -> bytes:
-    return payload.body if isinstance(payload.body, bytes) else b"".join(payload.body())
 
 
 def target(strip=(), **settings) -> UpstreamSettings:

@@ -1,7 +1,5 @@
 """Requests: how they are interrupted and closed, what they hold, and whose settings they follow."""
 
-from __future__ import annotations
-
 import sys
 from types import SimpleNamespace
 

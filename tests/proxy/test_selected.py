@@ -1,7 +1,5 @@
 """Requests that name a selector: which target gets them, and what happens when it fails."""
 
-from __future__ import annotations
-
 import json
 
 import gevent
@@ -34,7 +32,8 @@ selectors:
   relay:
     strategy: failover
     targets: [a, b, den/m]
-    settings: {{failures: 2, retryAfter: 60, headerTimeout: 0.2, affinity: [X-Chat]}}
+    settings: {{failures: 2, retryAfter: 60, headerTimeout: 60, affinity: [X-Chat]}}
+  hasty: {{strategy: failover, targets: [a, b], settings: {{headerTimeout: 0.2}}}}
   short: {{strategy: failover, targets: [a, b, m], settings: {{maxAttempts: 2}}}}
 routing: {{scheduler: {{settings: {{fifo: {{priority: {{first: 3}}}}}}}}}}
 profiles:
@@ -235,10 +234,11 @@ FAILURES = {
 @pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES)
 def test_failover_goes_on_to_the_next_target(world, fail) -> None:
     fail(world)
-    assert world.ask() == "b"
+    name = "hasty" if world.gates else "relay"
+    assert world.ask(name) == "b"
     assert world.sent[-1] == ("b", {"model": "up"})
     (record,) = world.recorder.activity.snapshot()
-    assert (record.requested, record.model_id, record.status) == ("relay", "b", 200)
+    assert (record.requested, record.model_id, record.status) == (name, "b", 200)
     for gate in world.gates.values():
         gate.set()
 
@@ -336,9 +336,8 @@ EVENTS = b'data: {"choices":[]}\n\ndata: [DONE]\n\n'
 
 @pytest.mark.parametrize("next_target", ["b", "den/m"])
 def test_a_stream_goes_on_with_the_next_target_before_the_first_byte_of_a_model(
-    world, monkeypatch, next_target
+    world, soon, next_target
 ) -> None:
-    monkeypatch.setattr("llmsnap.proxy.dispatch.COMMENT_EVERY_S", 0.01)
     world.queue.grants = False
     if next_target == "den/m":
         world.queue.standings["b"] = Standing.FAILING
@@ -359,8 +358,7 @@ def test_a_stream_goes_on_with_the_next_target_before_the_first_byte_of_a_model(
     assert all(0 < wait_s < 100 for wait_s in later_s), "the wait does not begin anew"
 
 
-def test_a_stream_whose_targets_all_fail_ends_with_the_last_error(world, monkeypatch) -> None:
-    monkeypatch.setattr("llmsnap.proxy.dispatch.COMMENT_EVERY_S", 0.01)
+def test_a_stream_whose_targets_all_fail_ends_with_the_last_error(world, soon) -> None:
     world.queue.grants = False
     world.upstreams["c"].stop()
     context, answer = world.begin("relay", more={"stream": True})
@@ -377,11 +375,10 @@ def test_a_stream_whose_targets_all_fail_ends_with_the_last_error(world, monkeyp
     assert context.status == 502
 
 
-def test_a_head_that_is_late_leads_on_while_the_client_gets_comments(world, monkeypatch) -> None:
-    monkeypatch.setattr("llmsnap.proxy.dispatch.COMMENT_EVERY_S", 0.05)
+def test_a_head_that_is_late_leads_on_while_the_client_gets_comments(world, soon) -> None:
     world.gates["a"] = gate = gevent.event.Event()
     world.bodies = {name: [EVENTS] for name in "abc"}
-    _, answer = world.begin("relay", more={"stream": True})
+    _, answer = world.begin("hasty", more={"stream": True})
     assert b"".join(answer.body).endswith(EVENTS)
     answer.body.close()
     gate.set()

@@ -1,7 +1,5 @@
 """Bytes pass both ways until either side ends, and then everything is given back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The first message names the model: what is read of it, and how a client learns what is wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing
 

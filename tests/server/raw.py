@@ -1,7 +1,5 @@
 """A client that sends exactly the given bytes, and reads answers by their framing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Clients that take too long are hung up on, the oldest first; requests start in fair portions."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 

@@ -1,7 +1,5 @@
 """llmsnap in a worker of gunicorn's: which one serves, its server, and its shutdown."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Listening sockets, the limit of connections, the greenlets that serve them, and draining."""
 
-from __future__ import annotations
-
 import errno
 import os
 import weakref

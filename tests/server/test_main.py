@@ -1,7 +1,5 @@
 """``serve`` from bind to the last signal: shutdown, reload, systemd, restart on code changes."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

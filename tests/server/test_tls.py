@@ -1,7 +1,5 @@
 """TLS: a certificate that changes under a running server, and clients that cannot speak it."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import subprocess
