@@ -300,24 +300,6 @@ def test_a_refusal_before_the_upload_was_read_arrives(
     assert repr(pool) == "<ConnectionPool 0 idle>", "the rest of the upload is still owed"
 
 
-def test_an_early_answer_that_is_no_refusal_gets_the_whole_upload(pool, wire: WireServer) -> None:
-    read = []
-
-    def script(link: Link) -> None:
-        link.sock.recv(1000)
-        link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh")
-        size = 0
-        while size < LARGE - 1000 and (data := link.sock.recv(1 << 20)):
-            size += len(data)
-        read.append(size)
-        link.send(b"i")
-        link.wait_closed()
-
-    wire.scripts = [script]
-    assert run(pool, wire, post(b"x" * LARGE)) == b"200 hi"
-    assert read
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("certificate")
@@ -340,18 +322,24 @@ def secure(certificate, monkeypatch):
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
 
 
-@needs_openssl
+@pytest.fixture(params=["wire", pytest.param("secure", marks=needs_openssl)])
+def server(request) -> WireServer:
+    """One that speaks HTTP, and one that speaks HTTPS."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.mark.parametrize("upload", UPLOADS)
-def test_an_upload_over_tls_goes_through_tickets_and_all(pool, secure, upload: str) -> None:
+def test_an_early_answer_that_is_no_refusal_gets_the_whole_upload(pool, server, upload) -> None:
     def script(link: Link) -> None:
-        size = 0
+        size = len(link.sock.recv(1000))
+        link.send(OK[:-1])
         while size < LARGE * 0.99 and (data := link.sock.recv(1 << 20)):
             size += len(data)
-        link.send(OK)
+        link.send(OK[-1:])
         link.wait_closed()
 
-    secure.scripts = [script]
-    assert run(pool, secure, UpstreamRequest("POST", "/", [], *UPLOADS[upload])) == b"200 hi"
+    server.scripts = [script]
+    assert run(pool, server, UpstreamRequest("POST", "/", [], *UPLOADS[upload])) == b"200 hi"
 
 
 @needs_openssl
@@ -428,10 +416,8 @@ def patiently(pool, server, request: UpstreamRequest, limits=NONE) -> tuple[int,
         exchange.close()
 
 
-@pytest.mark.parametrize("server", ["wire", pytest.param("secure", marks=needs_openssl)])
 @pytest.mark.parametrize("head_s", [0.0, 20.0])
-def test_a_head_can_be_waited_for_in_steps(pool, request, server: str, head_s: float) -> None:
-    server = request.getfixturevalue(server)
+def test_a_head_can_be_waited_for_in_steps(pool, server, head_s: float) -> None:
     server.go_on = Event()
 
     def script(link: Link) -> None:
