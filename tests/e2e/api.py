@@ -6,40 +6,64 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import gevent
 import requests
 from gevent import socket, subprocess
 
 from tests.e2e.harness import DEFAULT_DOOR, SIM, Installed, Running, children_with
 from tests.fakes.ports import free_port, free_ports
 
+GATED = "sh -c 'until test -e {gate}; do sleep 0.05; done; exec {sim} $*' -"
+GONE_S = 20.0
+
 
 @contextlib.contextmanager
 def serving(
     folder: Path,
-    text: str,
+    text: str | Path,
     *options: str,
     door: str = DEFAULT_DOOR,
+    own: tuple[str, ...] = (),
     installed: Installed | None = None,
-    **more: Any,
-):
-    """A running llmsnap with a config text, in which {sim}, {port} and *more* are filled in."""
-    port = free_ports(40)
-    config = folder / f"config{port}.yaml"
-    config.write_text(text.format(sim=SIM, port=port, **more))
-    server = Running(door, config, *options, installed=installed)
+    ready: bool = True,
+    reads: bool = True,
+    **places: Any,
+) -> Iterator[Running]:
+    """A running llmsnap with a config text, or the file that another one had.
+
+    In the text {sim}, {port} and *places* are filled in, and {gated}: a simulator that starts once
+    the file ``gate`` of the server is there.
+    """
+    if isinstance(text, Path):
+        config, port = text, int(text.stem.removeprefix("config"))
+    else:
+        port = free_ports(40)
+        config = folder / f"config{port}.yaml"
+        gated = GATED.format(gate=config.with_suffix(".gate"), sim=SIM)
+        config.write_text(text.format(sim=SIM, port=port, gated=gated, **places))
+    server = Running(door, config, *options, own=own, installed=installed, reads=reads)
     try:
-        server.wait_ready()
+        if ready:
+            server.wait_ready()
         yield server
     finally:
         server.stop(signal.SIGTERM)
-        left = [pid for n in range(10) for pid in children_with(f"--port {port + n} ")]
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        assert not left, "a model outlived its server"
+        assert_no_model_at(range(port, port + 10))
+
+
+def assert_no_model_at(ports: Sequence[int]) -> None:
+    """Wait until no model has one of *ports*: one whose server was killed has its grace."""
+    left: list[int] = []
+    with contextlib.suppress(gevent.Timeout), gevent.Timeout(GONE_S):
+        while left := children_with(*(f"--port {port} " for port in ports)):
+            gevent.sleep(0.05)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, "a model outlived its server"
 
 
 @contextlib.contextmanager

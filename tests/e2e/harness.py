@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from llmsnap.launchers.local import guardian
 from tests.fakes.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
-START_LIMIT_S = 20
-STOP_LIMIT_S = 20
+START_LIMIT_S = 40
+STOP_LIMIT_S = 40
 SIM = f"{sys.executable} -m llmsnap.simulator --port ${{PORT}} --model ${{MODEL_ID}}"
 
 
@@ -82,7 +82,7 @@ class Installed:
 
 
 class Running:
-    """One running llmsnap. ``get`` and ``post`` send requests, ``output`` is its output so far."""
+    """One running llmsnap. ``get`` and ``post`` send requests, ``output`` is what it has said."""
 
     def __init__(
         self,
@@ -91,8 +91,11 @@ class Running:
         *options: str,
         own: tuple[str, ...] = (),
         installed: Installed | None = None,
+        reads: bool = True,
     ) -> None:
         self.door = door
+        self.config = config
+        self.gate = config and config.with_suffix(".gate")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output = ""
@@ -110,8 +113,7 @@ class Running:
             start_new_session=True,
         )
         self._unread: list[requests.Response] = []
-        self._reader = gevent.Greenlet(self._read)
-        self._reader.start()
+        self._reader = gevent.spawn(self._read) if reads else None
 
     def _read(self) -> None:
         for line in self.process.stdout:
@@ -119,13 +121,7 @@ class Running:
             self._came.set()
 
     def wait_ready(self) -> None:
-        with gevent.Timeout(START_LIMIT_S, RuntimeError(f"did not start: {self.output}")):
-            while True:
-                with contextlib.suppress(OSError, requests.RequestException):
-                    if self.get("/health").status_code == 200:
-                        return
-                assert self.process.poll() is None, self.output
-                gevent.sleep(0.02)
+        wait_until_it_answers(self.url, self.process, lambda: self.output)
 
     def wait_output(self, pattern: str) -> re.Match[str]:
         with gevent.Timeout(START_LIMIT_S, RuntimeError(f"no {pattern!r} in: {self.output}")):
@@ -142,10 +138,11 @@ class Running:
         return value
 
     def get(self, path: str, **kwargs: Any) -> requests.Response:
-        return self._keep(requests.get(self.url + path, timeout=30, **kwargs))
+        return self._keep(requests.get(self.url + path, timeout=START_LIMIT_S, **kwargs))
 
     def post(self, path: str, document: Any = None, **kwargs: Any) -> requests.Response:
-        return self._keep(requests.post(self.url + path, json=document, timeout=30, **kwargs))
+        url = self.url + path
+        return self._keep(requests.post(url, json=document, timeout=START_LIMIT_S, **kwargs))
 
     def _keep(self, answer: requests.Response) -> requests.Response:
         # An unread response would keep its socket until garbage collection.
@@ -161,6 +158,19 @@ class Running:
     def running(self) -> dict[str, str]:
         return {one["model"]: one["state"] for one in self.get("/running").json()["running"]}
 
+    def view(self, model: str) -> dict[str, Any]:
+        """How a model stands, also a stopped one: ``in_flight``, ``waiting``, ``why``."""
+        models = self.get("/api/overview").json()["models"]
+        return next(each for each in models if each["model_id"] == model)
+
+    def swaps(self) -> list[dict[str, Any]]:
+        """The oldest first."""
+        return self.get("/api/swaps").json()["swaps"]
+
+    def records(self, query: str = "") -> list[dict[str, Any]]:
+        """The newest first."""
+        return self.get(f"/api/activity?{query}").json()["records"]
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and return the exit code."""
         if self.process.poll() is None:
@@ -172,10 +182,24 @@ class Running:
             raise
         for answer in self._unread:
             answer.close()
-        self._reader.join(2)
-        self._reader.kill()
+        if self._reader is not None:
+            self._reader.join(2)
+            self._reader.kill()
         self.process.stdout.close()
         return code
+
+
+def wait_until_it_answers(
+    url: str, process: subprocess.Popen, output: Callable[[], str] = str
+) -> None:
+    """Wait until the llmsnap at *url* serves; *output* is what it said."""
+    with gevent.Timeout(START_LIMIT_S, RuntimeError(f"{url} never answered")):
+        while True:
+            with contextlib.suppress(OSError, requests.RequestException):
+                if requests.get(f"{url}/health", timeout=START_LIMIT_S).status_code == 200:
+                    return
+            assert process.poll() is None, output()
+            gevent.sleep(0.02)
 
 
 def real_model() -> dict[str, str]:
@@ -203,8 +227,8 @@ def text_of(response: requests.Response) -> str:
     )
 
 
-def children_with(text: str) -> list[int]:
-    """Return the pids of running processes whose command line contains *text*."""
+def children_with(*texts: str) -> list[int]:
+    """Return the pids of running processes whose command line contains one of *texts*."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -213,7 +237,7 @@ def children_with(text: str) -> list[int]:
                     (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 )
                 state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                if text in line and state != "Z" and "pytest" not in line:
+                if any(text in line for text in texts) and state != "Z" and "pytest" not in line:
                     found.append(int(entry.name))
     return found
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from tests.e2e.api import serving
 from tests.e2e.harness import Running
 
 openai = pytest.importorskip("openai")
@@ -13,18 +12,19 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::DeprecationWa
 
 CONFIG = """\
 startPort: {port}
-healthCheckTimeout: 15
 apiKeys: [the-key]
 macros:
   sim: {sim}
 models:
-  alpha: {{cmd: "${{sim}}", concurrencyLimit: 2}}
-  loading: {{cmd: "${{sim}} --load-time 1.5", sendLoadingState: true}}
+  alpha: {{cmd: "${{sim}}"}}
+  full: {{cmd: "${{sim}}", concurrencyLimit: 2}}
+  loading: {{cmd: "${{sim}}", sendLoadingState: true}}
   broken: {{cmd: "${{sim}} --exit-at-start 3"}}
   cut: {{cmd: "${{sim}} --break-stream-after 4"}}
 groups:
-  all: {{swap: false, members: [alpha, loading, broken, cut]}}
+  all: {{swap: false, members: [alpha, full, loading, broken, cut]}}
 """
+MODELS = ["alpha", "full", "loading", "broken", "cut"]
 HI = [{"role": "user", "content": "hi"}]
 WEATHER = {
     "name": "get_weather",
@@ -37,22 +37,15 @@ WEATHER = {
 }
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("api"), CONFIG) as running:
-        yield running
-
-
 @pytest.fixture
 def client(server: Running):
     with openai.OpenAI(base_url=server.url + "/v1", api_key="the-key", max_retries=0) as made:
         yield made
 
 
-@pytest.fixture(params=["", "/v1", "/v1/"], ids=["bare", "v1", "v1 and slash"])
+@pytest.fixture
 def claude(server: Running, request: pytest.FixtureRequest):
-    """A client whose address is written as it is for it, and as it is for OpenAI's."""
-    url = server.url + request.param
+    url = server.url + getattr(request, "param", "")
     with anthropic.Anthropic(base_url=url, api_key="the-key", max_retries=0) as made:
         yield made
 
@@ -61,7 +54,7 @@ def claude(server: Running, request: pytest.FixtureRequest):
 
 
 def test_models(client) -> None:
-    assert [model.id for model in client.models.list()] == ["alpha", "broken", "cut", "loading"]
+    assert [model.id for model in client.models.list()] == sorted(MODELS)
     assert client.models.retrieve("alpha").owned_by == "llmsnap"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("nope")
@@ -147,7 +140,7 @@ def test_sound_and_pictures_streamed(client) -> None:
         assert completed.usage.total_tokens == 3
 
 
-def test_a_model_that_loads_tells_so_in_its_reasoning(client, server) -> None:
+def test_a_model_that_loads_tells_so_in_its_reasoning(client) -> None:
     chunks = list(client.chat.completions.create(model="loading", messages=HI, stream=True))
     deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
     thoughts = "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas)
@@ -156,33 +149,25 @@ def test_a_model_that_loads_tells_so_in_its_reasoning(client, server) -> None:
     assert "You said: hi" in "".join(delta.content or "" for delta in deltas)
 
 
-def test_errors_are_those_of_the_client(client, server) -> None:
+def test_errors_are_those_of_the_client(client) -> None:
     create = client.chat.completions.create
     with pytest.raises(openai.NotFoundError) as caught:
         create(model="alpa", messages=HI)
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
     assert caught.value.request_id == caught.value.response.headers["X-Request-Id"]
-    with pytest.raises(openai.BadRequestError):
-        create(model="", messages=HI)
     with pytest.raises(openai.BadRequestError, match="messages is missing"):
         create(model="alpha", messages=[])
     with pytest.raises(openai.InternalServerError, match="exit code 3") as caught:
         create(model="broken", messages=HI)
     assert caught.value.status_code == 502
-    with pytest.raises(openai.ConflictError):
-        create(model="cut", messages=HI, extra_headers={"X-Swap": "never"})
-    with (
-        openai.OpenAI(base_url=server.url + "/v1", api_key="wrong", max_retries=0) as stranger,
-        pytest.raises(openai.AuthenticationError),
-    ):
-        stranger.models.list()
 
 
 def test_a_full_model_is_a_rate_limit(client) -> None:
-    slowly = {"model": "alpha", "messages": HI, "extra_body": {"sim_tps": 5}, "stream": True}
+    endless = {"sim_tps": 5, "sim_tokens": 100_000}
+    slowly = {"model": "full", "messages": HI, "extra_body": endless, "stream": True}
     create = client.chat.completions.create
     with create(**slowly), create(**slowly), pytest.raises(openai.RateLimitError) as caught:
-        create(model="alpha", messages=HI)
+        create(model="full", messages=HI)
     assert int(caught.value.response.headers["Retry-After"]) >= 1
 
 
@@ -195,8 +180,10 @@ def test_a_stream_that_breaks_is_an_error(client) -> None:
 # --- Anthropic ----------------------------------------------------------------------------------
 
 
+# The address as it is for this client, and as it is for OpenAI's.
+@pytest.mark.parametrize("claude", ["", "/v1", "/v1/"], indirect=True)
 def test_models_tokens_and_a_message_streamed_and_whole(claude) -> None:
-    assert [model.id for model in claude.models.list()] == ["alpha", "broken", "cut", "loading"]
+    assert [model.id for model in claude.models.list()] == sorted(MODELS)
     assert claude.messages.count_tokens(model="alpha", messages=HI).input_tokens > 0
     answer = claude.messages.create(model="alpha", max_tokens=50, messages=HI)
     assert "You said: hi" in answer.content[0].text
@@ -221,20 +208,13 @@ def test_tool_use_passes_through(claude, stream: bool) -> None:
     assert "city" in block.input
 
 
-def test_anthropics_errors_are_those_of_the_client(claude, server) -> None:
+def test_anthropics_errors_are_those_of_the_client(claude) -> None:
     create = claude.messages.create
     with pytest.raises(anthropic.NotFoundError) as caught:
         create(model="alpa", max_tokens=5, messages=HI)
     assert caught.value.body["error"]["type"] == "not_found_error"
-    with pytest.raises(anthropic.BadRequestError):
-        create(model="", max_tokens=5, messages=HI)
     with pytest.raises(anthropic.InternalServerError, match="exit code 3"):
         create(model="broken", max_tokens=5, messages=HI)
-    with (
-        anthropic.Anthropic(base_url=server.url, api_key="wrong", max_retries=0) as stranger,
-        pytest.raises(anthropic.AuthenticationError),
-    ):
-        stranger.messages.create(model="alpha", max_tokens=5, messages=HI)
 
 
 def test_a_broken_stream_of_messages_is_an_error(claude) -> None:

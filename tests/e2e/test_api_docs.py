@@ -2,13 +2,10 @@
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-from gevent import subprocess
 
-from tests.e2e.api import serving
 from tests.e2e.harness import ROOT, Running
 
 pytestmark = pytest.mark.e2e
@@ -24,24 +21,7 @@ models:
     ttl: 60
     metadata: {{tags: [a, b]}}
 """
-COMMANDS = [
-    line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
-]
 EXAMPLES = re.findall(r"<!-- example: GET (\S+) -->\n```json\n(.*?)```", PAGE, re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("api"), CONFIG) as running:
-        yield running
-
-
-def test_the_commands_do_what_they_say(server: Running) -> None:
-    assert len(COMMANDS) > 8
-    for command in COMMANDS:
-        words = shlex.split(command.replace("http://localhost:8080", server.url))
-        done = subprocess.run([*words, "-sS", "--fail"], capture_output=True, check=False)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
 def shape(value: object) -> object:

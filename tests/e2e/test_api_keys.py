@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.e2e.api import arrived, error_of, raw, serving
+from tests.e2e.api import arrived, error_of, raw
 from tests.e2e.harness import Running
 
 pytestmark = pytest.mark.e2e
@@ -32,12 +32,6 @@ PROTECTED = (
     "/api/config/status", "/api/openapi.json", "/metrics", "/props", "/props?model=alpha",
     "/v1/audio/voices?model=alpha", "/nope",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("api"), CONFIG) as running:
-        yield running
 
 
 def basic(user: str, password: str) -> str:

@@ -5,16 +5,14 @@ import re
 
 import pytest
 
-from tests.e2e.api import serving
 from tests.e2e.harness import Running, real_model
 
 openai = pytest.importorskip("openai")
 anthropic = pytest.importorskip("anthropic")
-pytestmark = pytest.mark.e2e(limit_s=180)
+pytestmark = pytest.mark.e2e
 
 CONFIG = """\
 startPort: {port}
-healthCheckTimeout: 90
 macros:
   server: >-
     {LLMSNAP_DEMO_SERVER} --model '{LLMSNAP_DEMO_MODEL}' --host 127.0.0.1 --port ${{PORT}}
@@ -34,9 +32,8 @@ CITY |= {"required": ["city"]}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("real"), CONFIG, **real_model()) as running:
-        yield running
+def places():
+    return real_model()
 
 
 @pytest.fixture
@@ -114,6 +111,6 @@ def test_what_the_server_tells_of_itself(client, server: Running) -> None:
 
 def test_what_it_used_is_recorded(client, server: Running) -> None:
     client.completions.create(model="gemma", prompt="Once upon", max_tokens=4)
-    record = server.get("/api/activity?model=gemma&limit=1").json()["records"][0]
+    record = server.records("model=gemma")[0]
     assert record["output_tokens"] == 4
     assert record["tokens_per_second"] > 0

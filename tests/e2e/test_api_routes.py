@@ -1,40 +1,30 @@
 """Every route that answers without a model, and what goes wrong on all of them."""
 
-from urllib.parse import urljoin
+from itertools import product
 
 import pytest
 import requests
 
-from tests.e2e.api import arrived, error_of, raw, serving
+from tests.e2e.api import error_of, raw
 from tests.e2e.harness import Running
 from tests.parity import parity
 
-pytestmark = pytest.mark.e2e
-
 CONFIG = """\
 startPort: {port}
-healthCheckTimeout: 15
-includeAliasesInList: true
 macros:
   sim: {sim}
 models:
   zeta:
     cmd: ${{sim}} --n-ctx 8192
-    name: "  "
-    description: " "
   alpha:
     cmd: env HF_TOKEN=hf_not_for_you ${{sim}}
     aliases: [first]
     name: " Alpha "
     description: the first
-    metadata: {{port: "${{PORT}}", ratio: 0.5, on: true, tags: [a, b]}}
   author/model:
     cmd: ${{sim}}
   author:
     cmd: ${{sim}}
-  hidden:
-    cmd: ${{sim}}
-    unlisted: true
   sleeper:
     cmd: ${{sim}}
     ttl: 600
@@ -44,26 +34,9 @@ models:
 peers:
   box2:
     proxy: http://127.0.0.1:1
-    models: [m-remote, alpha, hidden]
-  box3:
-    proxy: http://127.0.0.1:1
     models: [m-remote]
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("api"), CONFIG) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def nothing_loaded(server: Running):
-    yield
-    server.get("/unload")
-
-
-# --- health, version, redirects ---------------------------------------------------------------
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("unloaded")]
 
 
 def test_head_is_where_get_is(server: Running) -> None:
@@ -74,58 +47,11 @@ def test_head_is_where_get_is(server: Running) -> None:
         assert headers["content-type"] == got.headers["Content-Type"]
 
 
-@pytest.mark.parametrize("path", ["/upstream", "/upstream/"])
-def test_upstream_alone_leads_to_the_models_page(server: Running, path: str) -> None:
-    answer = server.get(path, allow_redirects=False)
-    assert answer.status_code == 302
-    assert urljoin(answer.url, answer.headers["Location"]) == f"{server.url}/ui/#/models"
-
-
-# --- request ids --------------------------------------------------------------------------------
-
-
-def test_a_request_id_is_taken_over_passed_on_and_returned(server: Running) -> None:
-    answer = server.get("/upstream/alpha/echo", headers={"X-Request-Id": "mine-1"})
-    assert answer.headers["X-Request-Id"] == "mine-1"
-    assert arrived(answer)["headers"]["x-request-id"] == "mine-1"
-
-
 # --- lists --------------------------------------------------------------------------------------
 
 
 def listed(server: Running, path: str = "/v1/models") -> dict[str, dict]:
     return {record["id"]: record for record in server.get(path).json()["data"]}
-
-
-def test_a_record_has_what_clients_of_the_original_read(server: Running) -> None:
-    records = listed(server)
-    alpha = records["alpha"]
-    port = alpha["meta"]["llamaswap"].pop("port")
-    assert isinstance(port, int)
-    assert alpha.pop("created") > 1_600_000_000
-    alpha.pop("context_length", None)
-    alpha["meta"].pop("n_ctx", None)
-    alpha["meta"]["llamaswap"].pop("context_source", None)
-    assert alpha == {
-        "id": "alpha",
-        "object": "model",
-        "owned_by": "llmsnap",
-        "name": "Alpha",
-        "description": "the first",
-        "meta": {
-            "llamaswap": {
-                "ratio": 0.5, "on": True, "tags": ["a", "b"], "type": "model", "aliases": ["first"],
-            }
-        },
-        "status": {"value": "unloaded"},
-    }  # fmt: skip
-    assert records["first"]["name"] == "Alpha (first)", "pickers show names alone"
-    assert records["first"]["description"] == "the first"
-    assert not {"name", "description"} & records["zeta"].keys(), "blank is left out"
-    remote = records["box2/m-remote"]
-    assert remote["name"] == "box2: m-remote"
-    assert remote["meta"] == {"llamaswap": {"type": "peer", "peerID": "box2"}}
-    assert records["m-remote"]["meta"]["llamaswap"]["modelID"] == "box2/m-remote"
 
 
 def test_a_loaded_model_says_so_and_how_long_its_context_is(server: Running) -> None:
@@ -183,18 +109,14 @@ def test_unload_of_all(server: Running) -> None:
     assert server.running() == {}
 
 
-@pytest.mark.parametrize("act", ["load", "unload", "sleep"])
-@pytest.mark.parametrize("name", ["nope", "m-remote", "a%3Fb", "box2/m-remote"])
-def test_only_models_of_our_own_are_acted_on(server: Running, act: str, name: str) -> None:
-    answer = server.post(f"/api/models/{act}/{name}")
-    assert answer.status_code == 404
-    assert error_of(answer)["message"].startswith("model not found: ")
-
-
-@pytest.mark.parametrize("path", ["/api/models/unload/", "/api/models/sleep/", "/api/models/load"])
-def test_a_name_left_empty_does_nothing(server: Running, path: str) -> None:
+def test_only_models_of_our_own_are_acted_on(server: Running) -> None:
     server.chat("alpha")
-    assert server.post(path).status_code == 404
+    for act, name in product(["load", "unload", "sleep"], ["nope", "a%3Fb", "box2/m-remote"]):
+        answer = server.post(f"/api/models/{act}/{name}")
+        assert answer.status_code == 404
+        assert error_of(answer)["message"].startswith("model not found: ")
+    for path in ("unload/", "sleep/", "load"):
+        assert server.post(f"/api/models/{path}").status_code == 404, path
     assert server.running() == {"alpha": "ready"}
 
 

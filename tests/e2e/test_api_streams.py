@@ -2,37 +2,29 @@
 
 import json
 
-import gevent
 import pytest
-from gevent import socket
-from gevent.event import Event
 
 from tests.e2e.api import serving
 from tests.e2e.harness import Running
+from tests.server.raw import RawClient
 
 pytestmark = pytest.mark.e2e
 
 CONFIG = """\
 startPort: {port}
-healthCheckTimeout: 15
 macros:
   sim: {sim}
 models:
   alpha: {{cmd: "${{sim}}"}}
   cut: {{cmd: "${{sim}} --break-stream-after 3"}}
-  broken: {{cmd: "${{sim}} --exit-at-start 3", sendLoadingState: true}}
-  loading: {{cmd: "${{sim}} --load-time 1.2 --strict-model", sendLoadingState: true}}
 groups:
-  all: {{swap: false, members: [alpha, cut, broken, loading]}}
+  all: {{swap: false, members: [alpha, cut]}}
 """
 HI = [{"role": "user", "content": "hi"}]
 STREAMS = {
     "/v1/chat/completions": {"messages": HI},
-    "/v1/completions": {"prompt": "hi"},
     "/v1/responses": {"input": "hi"},
     "/v1/messages": {"messages": HI, "max_tokens": 50},
-    "/completion": {"prompt": "hi"},
-    "/infill": {"input_prefix": "hi", "input_suffix": "x"},
 }
 
 
@@ -42,25 +34,17 @@ def server(tmp_path_factory, request):
         yield running
 
 
-def received(
-    server: Running, path: str, body: dict, version: str = "1.1", begun: Event | None = None
-) -> tuple[bytes, bool]:
-    """Everything the server sends for a request, as it comes, and whether it ended with a reset.
-
-    *begun* is set with the first byte.
-    """
+def received(server: Running, path: str, body: dict, version: str = "1.1") -> tuple[bytes, bool]:
+    """Everything the server sends for a request, and whether it ended with a reset."""
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/{version}\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    client = RawClient(("127.0.0.1", server.port))
     data = b""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+    with client.sock as sock:
         sock.sendall(head.encode() + content)
         try:
-            while piece := sock.recv(65536):
+            while not data.endswith(b"\r\n0\r\n\r\n") and (piece := sock.recv(65536)):
                 data += piece
-                if begun is not None:
-                    begun.set()
-                if data.endswith(b"\r\n0\r\n\r\n"):
-                    break
         except ConnectionResetError:
             return data, True
     return data, False
@@ -124,15 +108,12 @@ def test_a_stream_without_room_for_an_event_is_broken_off(server: Running, versi
 
 def test_an_answer_that_is_no_stream_just_breaks_off(server: Running) -> None:
     server.chat("alpha")
-    head = "GET /upstream/alpha/slow-respond?delay=50ms HTTP/1.1\r\nHost: x\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
-        sock.sendall(head.encode())
-        data = sock.recv(65536)
-        unload = gevent.Greenlet(server.post, "/api/models/unload/alpha")
-        unload.start()
+    with RawClient(("127.0.0.1", server.port)).sock as sock:
+        sock.sendall(b"GET /upstream/alpha/slow-respond?delay=1s HTTP/1.1\r\nHost: x\r\n\r\n")
+        data = sock.recv(65536)  # a minute before the last piece
+        server.post("/api/models/unload/alpha")
         while piece := sock.recv(65536):
             data += piece
-        unload.join()
     body, complete = dechunked(data)
     assert not complete
     assert b"error" not in body
@@ -140,65 +121,15 @@ def test_an_answer_that_is_no_stream_just_breaks_off(server: Running) -> None:
 
 def test_unload_ends_a_stream_with_an_error(server: Running) -> None:
     server.chat("alpha")
-    body = {"model": "alpha", "stream": True, "messages": HI, "sim_tps": 5, "sim_tokens": 500}
-    begun = Event()
-    reader = gevent.Greenlet(received, server, "/v1/chat/completions", body, begun=begun)
-    reader.start()
-    assert begun.wait(20)
+    stream = server.chat("alpha", stream=True, sim_tps=5, sim_tokens=500)
     server.post("/api/models/unload/alpha")
-    content, complete = dechunked(reader.get()[0])
-    assert complete
+    content = stream.content  # which raises where the last chunk is missing
     assert "alpha was unloaded while it answered" in last_event(content)["error"]["message"]
-
-
-# --- while the model loads ----------------------------------------------------------------------
-
-
-def frames(body: bytes) -> list[dict]:
-    return [json.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: {")]
-
-
-def thoughts(body: bytes) -> str:
-    deltas = [frame["choices"][0]["delta"] for frame in frames(body) if frame.get("choices")]
-    return "".join(delta.get("reasoning_content") or "" for delta in deltas)
-
-
-@pytest.fixture
-def stopped(server: Running):
-    server.get("/unload")
-
-
-@pytest.mark.usefixtures("stopped")
-def test_loading_is_shown_as_reasoning(server: Running) -> None:
-    stream = server.chat("loading", stream=True)
-    assert stream.headers["Content-Type"] == "text/event-stream"
-    body = stream.content
-    assert body.endswith(b"data: [DONE]\n\n")
-    assert "llmsnap loading model: loading\n" in thoughts(body)
-    assert "Done!" in thoughts(body)
-    first = frames(body)[0]
-    assert first["object"] == "chat.completion.chunk"
-    assert first["choices"][0]["delta"]["role"] == "assistant"
-    assert first["model"] == "loading"
-
-
-@pytest.mark.usefixtures("stopped")
-def test_a_load_that_fails_ends_the_stream_it_has_begun(server: Running) -> None:
-    body = {"model": "broken", "stream": True, "messages": HI}
-    data, _ = received(server, "/v1/chat/completions", body)
-    content, complete = dechunked(data)
-    assert data.startswith(b"HTTP/1.1 200 ")
-    assert complete
-    assert b"[DONE]" not in content
-    assert "Model failed to load: " in thoughts(content)
-    assert "exit code 3" in last_event(content)["error"]["message"]
-    record = server.get("/api/activity?model=broken").json()["records"][0]
-    assert record["status"] == 502
 
 
 def test_an_idle_event_stream_begins_at_once_and_stays_open(server: Running) -> None:
     """What wakes machines over the network (wol-proxy) takes the first 200 as "it is up"."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
+    with RawClient(("127.0.0.1", server.port)).sock as sock:
         sock.sendall(b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n")
         stream = sock.makefile("rb")
         assert stream.readline() == b"HTTP/1.1 200 OK\r\n"

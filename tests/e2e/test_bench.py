@@ -58,7 +58,6 @@ def bench(*args: str) -> str:
     return output
 
 
-@pytest.mark.e2e(limit_s=180)
 def test_every_workload_runs(folder: Path) -> None:
     options = ("--secs", "0.1", "--targets", "direct,llmsnap")
     output = bench(*options, "--json", str(folder / "figures.json"))

@@ -9,41 +9,38 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import gevent
 import pytest
 import requests
 from gevent.lock import Semaphore
-from gevent.pool import Pool
 
 from llmsnap.http.routes import ROUTES as TABLE
 from llmsnap.http.routes import ModelPlace
 from llmsnap.http.sse import SseParser
 from tests.e2e.api import serving
-from tests.e2e.harness import ROOT, Installed, Running
+from tests.e2e.harness import ROOT, START_LIMIT_S, Installed, Running
 
-pytestmark = pytest.mark.e2e(limit_s=60)
+pytestmark = pytest.mark.e2e
 
 EARLY_HEAD_S = 0.5
 CONFIG = """\
 startPort: {port}
-healthCheckTimeout: 30
 macros:
   sim: {sim}
 models:
-  warm: {{cmd: "${{sim}}", concurrencyLimit: 500}}
-  cold:
-    cmd: sh -c 'until test -e {gate}; do sleep 0.1; done; exec ${{sim}}'
-    concurrencyLimit: 500
+  silent: {{cmd: "${{sim}}", concurrencyLimit: 500}}
+  cold: {{cmd: "{gated}", concurrencyLimit: 500}}
   busy: {{cmd: "${{sim}}"}}
   line: {{cmd: "${{sim}}", concurrencyLimit: 500}}
 groups:
-  apart: {{swap: false, exclusive: false, members: [warm, cold]}}
+  apart: {{swap: false, exclusive: false, members: [silent, cold]}}
   turns: {{swap: true, exclusive: false, members: [busy, line]}}
 """
 HI = [{"role": "user", "content": "hi"}]
@@ -81,6 +78,8 @@ SERVERS = {"streams": {}, "whole": {"sim_whole": True}, "refuses": {"sim_status"
 VARYING = re.compile(
     rb'(?<=")(chatcmpl-|cmpl-|msg_|resp_)\d+(?=")|(?<="created":)\d+|(?<=_at":)\d+'
 )
+Cell = tuple[str, str, bool, str]
+"""Route, what is waited for, whether a stream is asked for, how the model's server answers."""
 COMMENTS = re.compile(rb"(?m)^: .*\n")
 
 
@@ -105,10 +104,10 @@ def comes_early(route: str, wait: str, stream: bool) -> bool:
 
 def ask(server: Running, route: str, wait: str, stream: bool, kind: str, on_head=None) -> Answer:
     """Send the request of one cell; `on_head` is called when the head of the answer is there."""
-    model = "warm" if wait == "silent" else wait
-    more = {"stream": stream, "sim_delay": "2.2s" if wait == "silent" else "0.0s", **SERVERS[kind]}
+    model = wait
+    more = {"stream": stream, **SERVERS[kind]}
     url = server.url + route
-    send = partial(requests.request, "POST", url, timeout=30, stream=True)
+    send = partial(requests.request, "POST", url, timeout=60, stream=True)
     if ROWS[route].model is ModelPlace.JSON:
         answer = send(json={"model": model, **BODIES.get(route, RERANK), **more})
     elif ROWS[route].model is ModelPlace.FORM:
@@ -122,56 +121,52 @@ def ask(server: Running, route: str, wait: str, stream: bool, kind: str, on_head
         body = body.replace(boundary, b"b")
         answer = send(data=body, params=query, headers=headers)
     else:
-        answer = requests.get(url, params={"model": model, **more}, timeout=30)
+        answer = requests.get(url, params={"model": model, **more}, timeout=60)
     if on_head:
         on_head()
-    said = answer.content.replace(model.encode(), b"MODEL").replace(b"2.2s", b"0.0s")
+    said = answer.content.replace(model.encode(), b"MODEL")
     return Answer(
         answer.status_code, answer.headers.get("Content-Type", ""), VARYING.sub(b"0", said)
     )
 
 
-def ask_all(server: Running, wait: str, gate: Path) -> dict:
-    """Send the requests of all cells with one kind of wait.
+def hold(server: Running, wait: str) -> Callable[[], object]:
+    """Begin what requests wait for; return what ends it."""
+    match wait:
+        case "cold":
+            return server.gate.touch
+        case "line":
+            return server.chat("busy", stream=True, sim_tokens=100_000, sim_tps=5).close
+        case "silent":
+            pid = server.get("/upstream/silent/sim/state").json()["pid"]
+            os.kill(pid, signal.SIGSTOP)
+            return partial(os.kill, pid, signal.SIGCONT)
+    return int
 
-    What they wait for ends when every early head has come, so a slow machine changes nothing.
+
+def begin(server: Running, cells: Iterable[Cell]) -> tuple[dict[Cell, gevent.Greenlet], Semaphore]:
+    """Send the requests of *cells*; the semaphore counts the early heads that have come."""
+    heads = Semaphore(0)
+    on_head = {cell: heads.release if comes_early(*cell[:3]) else None for cell in cells}
+    return {cell: gevent.spawn(ask, server, *cell, on_head[cell]) for cell in on_head}, heads
+
+
+def ask_all(server: Running, wait: str) -> dict[Cell, Answer]:
+    """Send the requests of all cells with one kind of wait, which ends when every early head came.
+
+    So a slow machine changes nothing.
     """
     cells = list(product(ROUTES, [wait], [False, True], SERVERS))
-    early = [cell for cell in cells if comes_early(*cell[:3])]
-    heads = Semaphore(0)
-    # Few at a time where the answer shall come before an early head would be sent.
-    pool = Pool(8 if wait == "warm" else len(cells))
-    if wait == "line":
-        body = {"model": "busy", "messages": HI, "stream": True, "sim_delay": "30s"}
-        url = server.url + "/v1/chat/completions"
-        held = requests.post(url, json=body, timeout=60, stream=True)
-        server.wait_for(lambda: in_flight(server, "busy"))
-    asking = {
-        cell: pool.spawn(ask, server, *cell, heads.release if cell in early else None)
-        for cell in cells
-    }
-    for _ in early:
-        heads.acquire(timeout=20)
-    if wait == "line":
-        held.close()
-    if wait == "cold":
-        gate.touch()
+    release = hold(server, wait)
+    asking, heads = begin(server, cells)
+    for _ in filter(lambda cell: comes_early(*cell[:3]), cells):
+        assert heads.acquire(timeout=START_LIMIT_S)
+    release()
     return {cell: one.get() for cell, one in asking.items()}
 
 
-def in_flight(server: Running, model: str) -> bool:
-    running = server.get("/running").json()["running"]
-    return any(one["model"] == model and one["in_flight"] for one in running)
-
-
 @pytest.fixture(scope="module")
-def gate(tmp_path_factory):
-    """The file without which the model `cold` does not start."""
-    return tmp_path_factory.mktemp("gate") / "open"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory, gate):
+def server(tmp_path_factory):
     """A server whose early heads come soon."""
     folder = tmp_path_factory.mktemp("matrix")
     program = folder / "llmsnap"
@@ -184,42 +179,41 @@ def server(tmp_path_factory, gate):
     )
     program.chmod(0o755)
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    installed = Installed(program, environ, ROOT)
-    with serving(folder, CONFIG, installed=installed, gate=gate) as running:
-        running.chat("warm")
-        running.chat("busy")
+    with serving(folder, CONFIG, installed=Installed(program, environ, ROOT)) as running:
+        running.chat("silent")
         yield running
 
 
-SLOW = """\
+ORDINARY = """\
 startPort: {port}
-macros: {{sim: {sim}}}
-models: {{slow: {{cmd: "${{sim}} --load-time 11"}}}}
+models:
+  warm: {{cmd: "{sim}", concurrencyLimit: 500}}
+  slow: {{cmd: "{gated}"}}
+groups:
+  apart: {{swap: false, members: [warm, slow]}}
 """
 DIALECTS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
 
 
 @pytest.fixture(scope="module")
-def slow(tmp_path_factory):
-    """An ordinary server, and requests to it that have begun to wait for a slow model."""
-    with serving(tmp_path_factory.mktemp("slow"), SLOW) as running:
-        cells = list(product(DIALECTS, ["slow"], [True], SERVERS))
-        asking = {cell: gevent.Greenlet(ask, running, *cell) for cell in cells}
-        for one in asking.values():
-            one.start()
-        yield running, asking
-        gevent.joinall(list(asking.values()))
+def ordinary(tmp_path_factory):
+    """A server whose early heads come after ten seconds."""
+    with serving(tmp_path_factory.mktemp("ordinary"), ORDINARY) as running:
+        running.chat("warm")
+        yield running
 
 
 @pytest.fixture(scope="module")
-def answers(server, slow, gate):
+def slow(ordinary):
+    """Requests that have begun to wait for a slow model, and their heads."""
+    return begin(ordinary, product(DIALECTS, ["slow"], [True], SERVERS))
+
+
+@pytest.fixture(scope="module")
+def answers(server, ordinary, slow):
     assert slow, "waits meanwhile"
-    # The warm ones for themselves: what they are compared with shall not be slow.
-    found = ask_all(server, "warm", gate)
-    others = [gevent.Greenlet(ask_all, server, wait, gate) for wait in WAITS[1:]]
-    for one in others:
-        one.start()
-    for one in others:
+    found = ask_all(ordinary, "warm")
+    for one in [gevent.spawn(ask_all, server, wait) for wait in WAITS[1:]]:
         found |= one.get()
     return found
 
@@ -289,10 +283,11 @@ def test_no_body_gets_into_log_or_records(server, answers) -> None:
 # --- with the real delay ------------------------------------------------------------------------
 
 
-def test_a_load_of_some_12_seconds_in_each_dialect(slow) -> None:
-    server, asking = slow
-    found = {cell: one.get() for cell, one in asking.items()}
-    warm = {(cell[0], "warm", *cell[2:]): ask(server, *cell) for cell in asking}
-    for (route, _, _, kind), answer in found.items():
-        assert answer.is_early
-        check_events(route, kind, answer, warm)
+def test_a_load_of_more_than_ten_seconds_in_each_dialect(ordinary, slow, answers) -> None:
+    asking, heads = slow
+    for _ in asking:
+        assert heads.acquire(timeout=START_LIMIT_S)
+    ordinary.gate.touch()
+    for (route, _, _, kind), asked in asking.items():
+        assert asked.get().is_early
+        check_events(route, kind, asked.get(), answers)

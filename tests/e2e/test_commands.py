@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
 
+import gevent
 import pytest
 from gevent import subprocess
 
-from tests.e2e.api import serving
 from tests.e2e.harness import ROOT, Running
 
 pytestmark = pytest.mark.e2e
@@ -20,14 +19,8 @@ startPort: {port}
 logToStdout: none
 models:
   slow: {{cmd: "{sim} --load-time 60"}}
-  quick: {{cmd: "{sim} --load-time 0.3"}}
+  quick: {{cmd: "{gated}"}}
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("commands"), CONFIG) as running:
-        yield running
 
 
 def command(server: Running, *argv: str, stdout: int = subprocess.PIPE) -> subprocess.Popen:
@@ -64,16 +57,22 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word(server: Running) -> 
 
 def test_a_terminal_sees_a_load_go_on(server: Running) -> None:
     server.post("/api/models/unload/slow")
+    server.gate.touch()
     server.post("/api/models/load/quick")
     server.post("/api/models/unload/quick")
+    server.gate.unlink()
     ours, theirs = os.openpty()
     running = command(server, "load", "quick", stdout=theirs)
-    os.close(theirs)
+    seen = ""
+    while "\r\x1b[Kquick: starting [" not in seen:
+        gevent.socket.wait_read(ours, timeout=20)
+        seen += os.read(ours, 65536).decode()
+    server.gate.touch()
     _, errors = running.communicate()
-    seen = os.read(ours, 65536).decode()
+    seen += os.read(ours, 65536).decode()
     os.close(ours)
+    os.close(theirs)
     assert (running.returncode, errors) == (0, b"")
-    assert "\r\x1b[Kquick: starting [" in seen
     assert seen.endswith(" s\r\n")
     assert "\x1b[32mready\x1b[0m after " in seen
 

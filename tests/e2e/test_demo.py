@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.harness import ROOT, Running, real_model, text_of
 
-pytestmark = pytest.mark.e2e(limit_s=180)
+pytestmark = pytest.mark.e2e
 openai = pytest.importorskip("openai")
 DEMO = ROOT / "conf" / "demo.yaml"
 PLACES = ("LLMSNAP_DEMO_SERVER", "LLMSNAP_DEMO_MODEL")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gevent import subprocess
 
-from tests.e2e.api import serving
 from tests.e2e.harness import Running
 from tests.shell_blocks import Block, commands
 
@@ -38,15 +36,9 @@ ADDRESSES = ("http://127.0.0.1:8080", "http://localhost:8080", "localhost:8080")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("docs"), CONFIG) as running:
-        running.chat("chat")  # the first record and the first capture
-        yield running
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(server: Running, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that the pages name, and a curl that fails when the response is an error."""
+    server.chat("chat")  # the first record and the first capture
     made = tmp_path_factory.mktemp("reader")
     (made / "config.yaml").write_text(WHOLE)
     (made / "speech.mp3").write_bytes(b"ID3")
@@ -77,7 +69,7 @@ def test_a_command_of_the_documentation_succeeds(
         env={"PATH": path, "HOME": str(folder), "LLMSNAP_URL": server.url},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, f"{script}\n{done.stdout.decode(errors='replace')}"

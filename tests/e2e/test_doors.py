@@ -1,6 +1,5 @@
 """Each way to run llmsnap serves, swaps, and leaves no process behind."""
 
-import contextlib
 import os
 import re
 import signal
@@ -8,13 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import gevent
 import pytest
-import requests
 from gevent import monkey, subprocess
 
 from llmsnap.installation import identify
-from tests.e2e.harness import ROOT, text_of
+from tests.e2e.harness import ROOT, STOP_LIMIT_S, text_of, wait_until_it_answers
 from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.e2e
@@ -49,27 +46,10 @@ def test_a_door_that_others_reach_without_keys_says_so(start, door: str, options
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_0_and_all_models_with_it(server, number: int) -> None:
+def test_a_signal_ends_it_with_0_and_all_models_with_it(start, number: int) -> None:
+    server = start()
     server.chat("alpha")
     assert server.stop(number) == 0
-
-
-def test_the_version_and_wrong_flags_need_no_server(start) -> None:
-    def run(*args: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "llmsnap", *args], cwd=ROOT, capture_output=True, check=False
-        )
-        return done.returncode, (done.stdout + done.stderr).decode()
-
-    code, text = run("-version")
-    assert (code, text.split()[0]) == (0, "llmsnap")
-    code, text = run("--no-such-flag")
-    assert code == 2
-    assert "unrecognized arguments: --no-such-flag" in text
-    code, text = run("--config", "/no/such/file.yaml")
-    assert code == 1
-    assert text.startswith("Error loading config")
-    assert "/no/such/file.yaml" in text
 
 
 @pytest.fixture
@@ -116,20 +96,14 @@ def test_what_only_prints_ends_quietly_when_nothing_reads_it(
     unread, args: list[str], code: int
 ) -> None:
     process = unread(*args)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=STOP_LIMIT_S)
     assert (process.returncode, said) == (code, b"")
 
 
 def test_a_server_serves_when_nothing_reads_its_output(unread) -> None:
     port = free_port()
     process = unread("--config", "GOOD", "--listen", f"127.0.0.1:{port}")
-    with gevent.Timeout(20):
-        while True:
-            with contextlib.suppress(requests.RequestException):
-                if requests.get(f"http://127.0.0.1:{port}/ready", timeout=5).ok:
-                    break
-            assert process.poll() is None
-            gevent.sleep(0.02)
+    wait_until_it_answers(f"http://127.0.0.1:{port}", process)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=STOP_LIMIT_S)
     assert (process.returncode, said) == (0, b"")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.api import serving
+from tests.e2e.api import peer
 from tests.e2e.harness import Running
 
 pytestmark = pytest.mark.e2e
@@ -24,10 +24,19 @@ models:
     env: [APP_TOKEN=plain-0004]
   missing: {{cmd: "MARK-PROGRAM --port ${{PORT}}"}}
   sick:
-    cmd: "{sim} --never-healthy"
+    cmd: sleep 600
+    proxy: "{sick}"
     checkEndpoint: /health?MARK&token=x-0006
     healthCheckTimeout: 1
 """
+
+
+@pytest.fixture(scope="module")
+def places():
+    with peer("--never-healthy") as sick:
+        yield {"sick": sick}
+
+
 ADMIN, USER = "key-of-the-admin-01", "key-of-a-user-00001"
 SECRETS = ("hf_secret", "pw-0002", "hunter2", "plain-0004", "cmd-0005", "AKIA", "x-0006")
 INSIDE = ("MARK", "inner-host", "sh -c", "127.0.0.1", "localhost", *SECRETS)
@@ -44,12 +53,6 @@ ASKED = {
     "upstream": ("/upstream/MODEL/v1/chat/completions", CHAT, {}),
     "speech": ("/v1/audio/speech", {"input": "hi"}, {}),
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("told"), CONFIG) as running:
-        yield running
 
 
 def ask(server: Running, model: str, asked: str, key: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.e2e
 
 KILLS = int(os.environ.get("LLMSNAP_KILLS", "10"))
 GRACE_S = 1
-LIMIT_S = 20
+LIMIT_S = 40
 """Far beyond what is promised, a second and the grace: a busy machine is no failure."""
 PORTS = 10
 CONFIG = """\
@@ -212,8 +212,8 @@ def test_the_guardian_waits_for_an_orderly_end_and_ends_with_it(start) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         guarding.send_signal(number)  # as Ctrl-C and systemd do
     assert victim.server.stop(signal.SIGTERM) == 0
-    assert not guarding.is_running()
     assert not victim.hidden()
+    victim.server.wait_for(lambda: not guarding.is_running())
 
 
 def both_killed(victim: Victim) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +12,18 @@ import gevent
 import psutil
 import pytest
 
-from llmsnap.memory.processes import started
 from tests.e2e.api import serving
-from tests.e2e.harness import ROOT, Running, children_with
+from tests.e2e.harness import Running, children_with, real_model
+from tests.fakes.card import GIB, Card
 
-GIB = 1024**3
+pytestmark = pytest.mark.e2e
+
 SIZES = (2, 3, 4, 5, 6, 7, 8, 3, 4, 5, 12, 16)
 
 
 @pytest.fixture
-def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two pretend cards."""
-    path = tmp_path / "devices.json"
-    path.write_text(json.dumps({f"gpu{number}": {"capacity": 16 * GIB} for number in range(2)}))
-    monkeypatch.setenv("LLMSNAP_DEVICES", f"file:{path}")
-    return path
-
-
-def whole_activity(server: Running) -> list[dict[str, Any]]:
-    return server.get("/api/activity?limit=1000").json()["records"]
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
+    return Card(tmp_path / "devices.json", monkeypatch, count=2)
 
 
 def bound_ms(swaps: list[dict[str, Any]], records: list[dict[str, Any]]) -> float:
@@ -58,22 +48,17 @@ models:
 """
 
 
-@pytest.fixture
-def server(tmp_path: Path, cards: Path) -> Iterator[Running]:
-    models = "".join(
-        f"  m{number}: {{{{cmd: '{{sim}} --memory any={size}GiB', "
-        f"memory: {{{{any: {size}GiB}}}}}}}}\n"
-        for number, size in enumerate(SIZES)
-    )
-    with serving(tmp_path, CONFIG + models) as running:
-        yield running
-
-
+MODELS = "".join(
+    f"  m{number}: {{{{cmd: '{{sim}} --memory any={size}GiB', memory: {{{{any: {size}GiB}}}}}}}}\n"
+    for number, size in enumerate(SIZES)
+)
 REQUESTS, AT_ONCE = 500, 125
 
 
-@pytest.mark.e2e(limit_s=120)
-def test_two_cards_are_never_overbooked_and_no_model_leaves_without_need(server: Running) -> None:
+@pytest.mark.usefixtures("card")
+def test_two_cards_are_never_overbooked_and_no_model_leaves_without_need(start: Any) -> None:
+    server = start(CONFIG + MODELS)
+
     def client(number: int) -> list[str]:
         chance = random.Random(number)
         models = [f"m{chance.randrange(len(SIZES))}" for _ in range(REQUESTS // AT_ONCE)]
@@ -83,12 +68,12 @@ def test_two_cards_are_never_overbooked_and_no_model_leaves_without_need(server:
     tasks = [gevent.spawn(client, number) for number in range(AT_ONCE)]
     gevent.joinall(tasks, raise_error=True)
     assert [text for task in tasks for text in task.value] == []  # none ran out of memory
-    swaps = server.get("/api/swaps").json()["swaps"]
+    swaps = server.swaps()
     for plan in (each["plan"] for each in swaps if each["evicted"]):
         for frees in plan["frees"].values():
             spared = [plan["left"][name] - size for name, size in frees.items()]
             assert min(spared) < 0, "without this victim there was room"
-    records = [each for each in whole_activity(server) if each["status"] == 200]
+    records = [each for each in server.records("limit=1000") if each["status"] == 200]
     assert len(records) == REQUESTS
     longest_ms = max(each["queue_ms"] + each["load_ms"] for each in records)
     assert longest_ms <= bound_ms(swaps, records)
@@ -116,20 +101,16 @@ models:
 
 
 def wait_for(server: Running, fact: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    """Return the memory once *fact* is true of it: the test's own limit ends the wait."""
-    while not fact(found := server.get("/api/memory").json()):
-        gevent.sleep(0.1)
-    return found
+    """Return the memory once *fact* is true of it."""
+    read = lambda: server.get("/api/memory").json()  # noqa: E731
+    return server.wait_for(lambda: fact(found := read()) and found)
 
 
 def of(rows: list[dict[str, Any]], name: str, key: str = "model") -> dict[str, Any]:
     return next((row for row in rows if row[key] == name), {})
 
 
-@pytest.mark.e2e(limit_s=60)
-def test_what_models_and_others_hold_is_measured_and_remembered(
-    tmp_path: Path, cards: Path
-) -> None:
+def test_what_models_and_others_hold_is_measured_and_remembered(tmp_path: Path, card: Card) -> None:
     state = "--state-dir", str(tmp_path / "state")
     with serving(tmp_path, LEARNING, *state) as server:
         found = server.get("/api/memory").json()
@@ -152,11 +133,9 @@ def test_what_models_and_others_hold_is_measured_and_remembered(
         assert of(found["models"], "new")["need"] == {"gpu0": 5 * GIB}
         assert server.chat("small").status_code == 200
         assert set(server.running()) == {"new", "small"}
-        document = json.loads(cards.read_text())
-        document["gpu0"]["used"][f"{os.getpid()}.{started(os.getpid())}"] = 3 * GIB
-        cards.write_text(json.dumps(document))
+        card.take(3)
         server.post("/api/models/sleep/new")
-        found = wait_for(server, lambda now: now["devices"][0]["others"]["bytes"])
+        found = wait_for(server, lambda now: now["devices"][0]["others"]["bytes"] == 3 * GIB)
         assert f"({os.getpid()}) 3072 MiB" in found["devices"][0]["others"]["holders"]
         wait_for(server, lambda now: of(now["models"], "new")["asleep"] == {"gpu0": GIB})
     with serving(tmp_path, LEARNING, *state) as server:
@@ -172,8 +151,8 @@ startPort: {port}
 memory: {{ram: 600MiB}}
 macros:
   server: >-
-    {server} --model '{model}' --host 127.0.0.1 --port ${{PORT}} --threads 2 --no-repack --no-ui
-    --parallel 1 --predict 4 --temp 0
+    {LLMSNAP_DEMO_SERVER} --model '{LLMSNAP_DEMO_MODEL}' --host 127.0.0.1 --port ${{PORT}}
+    --threads 2 --no-repack --no-ui --parallel 1 --predict 4 --temp 0
 models:
   short: {{cmd: "${{server}} --ctx-size 2304"}}
   long: {{cmd: "${{server}} --ctx-size 8192"}}
@@ -187,15 +166,9 @@ def resident(pid: int, model: str) -> int:
     return own + sum(each.rss for each in maps if each.path == model)
 
 
-@pytest.mark.e2e(limit_s=180)
 def test_a_real_server_is_measured_and_leaves_for_another(tmp_path: Path) -> None:
-    script = ROOT / "scripts" / "demo.py"
-    said = subprocess.run([sys.executable, script, "env"], capture_output=True, check=True)
-    found = json.loads(said.stdout)
-    if found["why_simulated"]:
-        pytest.skip(f"no real model: {found['why_simulated']}")
-    model = found["LLMSNAP_DEMO_MODEL"]
-    places = {"server": found["LLMSNAP_DEMO_SERVER"], "model": model}
+    places = real_model()
+    model = places["LLMSNAP_DEMO_MODEL"]
     state = "--state-dir", str(tmp_path / "state")
     with serving(tmp_path, REAL, *state, **places) as server:
         rows = server.get("/api/memory").json()["models"]

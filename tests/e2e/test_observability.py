@@ -6,14 +6,11 @@ import base64
 import contextlib
 import http.client
 import json
-import os
 import re
-import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +19,12 @@ import gevent
 import pytest
 import requests
 from gevent import socket
-from wsproto.frame_protocol import FrameProtocol
 
 from llmsnap.http.sse import SseFrame, SseParser
 from tests.e2e.api import serving
-from tests.e2e.harness import ROOT, Running, events, text_of
-from tests.fakes.ports import free_port
+from tests.e2e.harness import Running, events, text_of
+from tests.e2e.raw.test_websockets import read_frame, upgrade
+from tests.server.raw import RawClient
 
 pytestmark = pytest.mark.e2e
 
@@ -41,9 +38,6 @@ models:
   chat:
     cmd: ${{sim}} --load-time 0.5 --timings --tokens 20 --tokens-per-second 100
     aliases: [fast]
-  shown:
-    cmd: ${{sim}} --load-time 0.3
-    sendLoadingState: true
   broken:
     cmd: ${{sim}} --exit-at-start 3
   flood:
@@ -55,39 +49,8 @@ HI = [{"role": "user", "content": "hi"}]
 NOISE = """\
 logToStdout: both
 models:
-  noise: {cmd: "sh -c 'seq 1000000000'", checkEndpoint: none, proxy: "http://127.0.0.1:9"}
+  noise: {{cmd: "sh -c 'seq 1000000000'", checkEndpoint: none, proxy: "http://127.0.0.1:9"}}
 """
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("observed"), CONFIG) as running:
-        yield running
-
-
-@pytest.fixture
-def server(running: Running) -> Running:
-    """The server of most of these tests, with no model loaded."""
-    running.get("/unload")
-    return running
-
-
-class NewRecords:
-    """The records of requests that end from now on."""
-
-    def __init__(self, server: Running) -> None:
-        self.server = server
-        self.last = max((one["id"] for one in activity(server)), default=-1)
-
-    def __call__(self, count: int = 1) -> list[dict[str, Any]]:
-        """The newest first, once there are *count*."""
-        new = lambda: [one for one in activity(self.server) if one["id"] > self.last]  # noqa: E731
-        return self.server.wait_for(lambda: len(found := new()) == count and found)
-
-
-@pytest.fixture
-def records(server: Running) -> NewRecords:
-    return NewRecords(server)
 
 
 class Reading:
@@ -128,10 +91,6 @@ class Listener(Reading):
         return [json.loads(frame.data) for frame in self.frames if frame.event == event]
 
 
-def activity(server: Running, query: str = "") -> list[dict[str, Any]]:
-    return server.get(f"/api/activity?{query}").json()["records"]
-
-
 # --- why was that answer slow? -----------------------------------------------------------------
 
 
@@ -140,24 +99,24 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """An answer that waited: what its client saw, its record, and what a listener was told."""
     with serving(tmp_path_factory.mktemp("slow"), CONFIG) as server:
         told = Listener(server, "?format=named")
-        server.chat("coder")
-        first = gevent.Greenlet(lambda: text_of(server.chat("coder", stream=True)))
-        first.start()
-        server.wait_for(lambda: server.get("/api/inflight").json()["requests"])
-        answer = server.chat("fast", stream=True)
+        first = server.chat("coder", stream=True, sim_tokens=100_000)
+        asked = gevent.spawn(server.chat, "fast", stream=True)
+        server.wait_for(lambda: server.view("chat")["waiting"])
+        waited_s = server.view("chat")["oldest_waiting_for_s"]
+        first.close()
+        answer = asked.get()
         last = list(events(answer))[-1]
-        first.join()
-        record = server.wait_for(lambda: activity(server, "model=fast"))[0]
+        record = server.wait_for(lambda: server.records("model=fast"))[0]
         seen = {"answer": answer, "timings": last["timings"], "record": record}
-        yield {"server": server, "told": told, **seen}
+        yield {"server": server, "told": told, "waited_s": waited_s, **seen}
         told.close()
 
 
 def test_the_time_of_an_answer_is_told_apart(slow: dict[str, Any]) -> None:
     record, headers = slow["record"], slow["answer"].headers
     assert record["request_id"] == headers["X-Request-Id"]
-    assert record["queue_ms"] > 300, "it waited for the stream of another model"
-    assert record["load_ms"] > 400, "and for the load"
+    assert record["queue_ms"] >= 1000 * slow["waited_s"] > 0, "the stream of another model"
+    assert record["load_ms"] > 400, "and the load"
     waits = record["queue_ms"] + record["load_ms"]
     assert waits <= record["first_byte_ms"] <= record["first_token_ms"] < record["duration_ms"]
     assert int(headers["X-Queue-Ms"]) == round(record["queue_ms"])
@@ -170,7 +129,7 @@ def test_the_time_of_an_answer_is_told_apart(slow: dict[str, Any]) -> None:
 
 def test_record_swap_log_and_events_name_each_other(slow: dict[str, Any]) -> None:
     server, record, told = slow["server"], slow["record"], slow["told"]
-    swap = server.get("/api/swaps").json()["swaps"][-1]
+    swap = server.swaps()[-1]
     assert swap["id"] == record["swap_id"]
     assert (swap["target"], swap["evicted"]) == ("chat", ["coder"])
     phases = [phase["name"] for phase in swap["phases"]]
@@ -186,17 +145,8 @@ def test_record_swap_log_and_events_name_each_other(slow: dict[str, Any]) -> Non
         ("starting", swap["id"]),
         ("ready", swap["id"]),
     ]
-    assert told.of("swap")[-1]["id"] == swap["id"]
+    assert swap["id"] in [one["id"] for one in told.of("swap")]
     assert told.of("inFlight")
-
-
-def test_a_head_that_went_out_before_the_wait_was_over_does_not_say_how_long_it_was(
-    server: Running, records: NewRecords
-) -> None:
-    answer = server.chat("shown", stream=True)
-    assert "You said" in text_of(answer)
-    assert not {"X-Queue-Ms", "X-Load-Ms"} & set(answer.headers)
-    assert records()[0]["load_ms"] > 200
 
 
 def test_failures_are_records_with_reasons_and_captures(start: Any) -> None:
@@ -209,16 +159,14 @@ def test_failures_are_records_with_reasons_and_captures(start: Any) -> None:
             json={"model": "coder", "messages": HI, "sim_tokens": 1000, "sim_tps": 10},
             timeout=0.5,
         )
-    records = server.wait_for(lambda: len(found := activity(server)) == 3 and found)
+    records = server.wait_for(lambda: len(found := server.records()) == 3 and found)
     left, unknown, broken = records
     assert (broken["status"], broken["model_id"]) == (502, "broken")
     assert "exit code 3" in broken["reason"]
-    assert broken["swap_id"] == server.get("/api/swaps").json()["swaps"][0]["id"]
+    assert broken["swap_id"] == server.swaps()[0]["id"]
     assert 0 < broken["load_ms"] <= broken["duration_ms"]
     ids = f"request_id={broken['request_id']} swap_id={broken['swap_id']}"
-    assert re.search(
-        rf"model=broken served=broken queue_ms=.* load_ms=(?!0\.0 ).*{ids}", server.output
-    )
+    server.wait_output(rf"model=broken served=broken queue_ms=.* load_ms=(?!0\.0 ).*{ids}")
     assert unknown["requested"] == "nope"
     assert left["client_left"]
     assert left["status"] == 499
@@ -232,62 +180,44 @@ def test_failures_are_records_with_reasons_and_captures(start: Any) -> None:
     assert "nope" not in page
 
 
-def test_a_client_that_leaves_at_the_last_frame_has_its_answer(
-    server: Running, records: NewRecords
-) -> None:
-    document = {"model": "coder", "stream": True, "messages": HI, "sim_tokens": 3}
-    body = json.dumps(document).encode()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
-        head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
-        )
-        sock.sendall(head.encode() + b"\r\n\r\n" + body)
-        said = b""
-        while not said.endswith(b"[DONE]\n\n"):
-            said += sock.recv(1)
-    (record,) = records()
-    assert (record["status"], record["client_left"], record["reason"]) == (200, False, "")
-    server.wait_output(r'"POST /v1/chat/completions HTTP/1\.1" 200 ')
-    assert "GET /health" not in server.output, "probes are for debugging"
-
-
 def test_a_captured_request_can_be_sent_again_from_a_shell(
-    server: Running, records: NewRecords
+    server: Running,
 ) -> None:
     server.chat("coder", text='it\'s "quoted" $HOME `x`', sim_tokens=9)
-    (record,) = records()
+    record = server.records()[0]
     command = server.get(f"/api/captures/{record['id']}?format=curl").text
     done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
     assert 'it\'s "quoted" $HOME `x`' in json.loads(done.stdout)["choices"][0]["message"]["content"]
-    assert shlex.split(command)[0] == "curl"
-    har = server.get(f"/api/captures/{record['id']}?format=har").json()["log"]["entries"][0]
-    assert har["response"]["status"] == 200
-    assert json.loads(har["request"]["postData"]["text"])["model"] == "coder"
 
 
 # --- history over restarts ---------------------------------------------------------------------
 
 
 def test_kill_9_loses_no_more_than_a_second_and_numbers_go_on(start: Any, tmp_path: Path) -> None:
-    text = CONFIG + f"store: {{{{path: {tmp_path}/history.db}}}}\n"
+    file = tmp_path / "history.db"
+    text = CONFIG + f"store: {{{{path: {file}}}}}\n"
     server = start(text)
     for _ in range(3):
         server.chat("coder")
     server.chat("chat")
-    gevent.sleep(1.2)
+    server.wait_for(lambda: stored(file, "activity") == 4 and stored(file, "swaps") == 2)
     server.stop(signal.SIGKILL)
     again = start(text)
-    assert [record["id"] for record in activity(again)] == [3, 2, 1, 0]
+    assert [record["id"] for record in again.records()] == [3, 2, 1, 0]
     assert [metric["id"] for metric in again.get("/api/metrics").json()] == [0, 1, 2, 3]
-    before = again.get("/api/swaps").json()["swaps"]
-    assert [swap["target"] for swap in before] == ["coder", "chat"]
+    assert [swap["target"] for swap in again.swaps()] == ["coder", "chat"]
     again.chat("coder")
-    assert [record["id"] for record in activity(again, "limit=2")] == [4, 3]
-    swaps = again.get("/api/swaps").json()["swaps"]
-    ids = [swap["id"] for swap in swaps]
+    assert [record["id"] for record in again.records("limit=2")] == [4, 3]
+    ids = [swap["id"] for swap in again.swaps()]
     assert ids == sorted(set(ids))
     assert len(ids) == 3
-    assert activity(again, "limit=1")[0]["swap_id"] == ids[-1]
+    assert again.records("limit=1")[0]["swap_id"] == ids[-1]
+
+
+def stored(file: Path, table: str) -> int:
+    """How many rows another process could read now."""
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as store:
+        return store.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
 
 
 # --- streams that do not end -------------------------------------------------------------------
@@ -306,76 +236,44 @@ def test_kill_9_loses_no_more_than_a_second_and_numbers_go_on(start: Any, tmp_pa
 def test_an_open_tab_works_behind_every_door_and_does_not_hold_up_its_end(
     start: Any, door: str, number: int
 ) -> None:
-    server = start(CONFIG, door=door)
+    server = start(CONFIG, "--drain-timeout", "600", door=door)
     idle = socket.create_connection(("127.0.0.1", server.port), timeout=20)
     idle.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     listener = Listener(server, "?format=both")
-    wire = WebSocket(server)
+    wire = RawClient(("127.0.0.1", server.port))
+    upgrade(wire, "/api/ws?format=named")
     log = Reading(server, "/logs/stream/coder")
     server.chat("coder")
     server.wait_for(lambda: listener.of("metrics"))
-    assert wire.wait_for("metrics")["data"]["requested"] == "coder"
+    message: dict[str, Any] = {}
+    while message.get("event") != "metrics":
+        message = json.loads(read_frame(wire)[1])
+    assert message["data"]["requested"] == "coder"
     server.wait_for(lambda: log.data)
-    began = time.monotonic()
     server.stop(number)
-    assert time.monotonic() - began < 8
-    if door != "flask":
-        assert listener.ended, "the stream came to its proper end"
-        assert log.ended
+    if door != "flask":  # the streams come to their proper end
+        server.wait_for(lambda: listener.ended and log.ended)
     listener.close()
-    wire.sock.close()
+    wire.close()
     log.close()
     idle.close()
-
-
-class WebSocket:
-    """A client of ``/api/ws``."""
-
-    def __init__(self, server: Running) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-        key = base64.b64encode(os.urandom(16)).decode()
-        lines = [
-            "GET /api/ws?format=named HTTP/1.1",
-            f"Host: 127.0.0.1:{server.port}",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            "Sec-WebSocket-Version: 13",
-            f"Sec-WebSocket-Key: {key}",
-        ]
-        self.sock.sendall("\r\n".join([*lines, "", ""]).encode())
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += self.sock.recv(1)
-        assert b" 101 " in head, head
-        self._frames = FrameProtocol(client=True, extensions=[])
-
-    def wait_for(self, event: str) -> dict[str, Any]:
-        text = ""
-        while data := self.sock.recv(65536):
-            self._frames.receive_bytes(data)
-            for frame in self._frames.received_frames():
-                text += frame.payload if isinstance(frame.payload, str) else ""
-                if frame.message_finished and text:
-                    message, text = json.loads(text), ""
-                    if message.get("event") == event:
-                        return message
-        raise AssertionError(f"no {event}")
 
 
 # --- a model that prints too much --------------------------------------------------------------
 
 
-def test_a_flood_is_bounded_and_said_and_disturbs_nobody(server: Running) -> None:
+def test_a_flood_is_bounded_and_said_and_disturbs_nobody(unloaded: Running) -> None:
+    server = unloaded
     readers = [Reading(server, "/logs/stream") for _ in range(10)]
     server.chat("flood")
     server.wait_for(lambda: "bytes dropped, beyond 1024 KiB/s" in server.get("/logs").text)
     assert "You said" in text_of(server.chat("coder", stream=True))
     page = server.get("/metrics").text
-    dropped = re.search(r'llmsnap_log_dropped_bytes_total\{model="flood"\} (\S+)', page)
-    assert float(dropped[1]) > 1_000_000
+    assert re.search(r'llmsnap_log_dropped_bytes_total\{model="flood"\} [1-9]', page)
     for reader in readers:
         reader.close()
     server.wait_for(lambda: _resident_mb(server) < 250)
+    server.get("/unload")
 
 
 def _resident_mb(server: Running) -> float:
@@ -384,25 +282,12 @@ def _resident_mb(server: Running) -> float:
 
 
 def test_nobody_has_to_read_stdout(tmp_path: Path) -> None:
-    port = free_port()
-    config = tmp_path / "c.yaml"
-    config.write_text(NOISE)
-    command = [sys.executable, "-m", "llmsnap", "--config", str(config)]
-    with subprocess.Popen(
-        [*command, "--listen", f"127.0.0.1:{port}"], stdout=subprocess.PIPE, cwd=ROOT
-    ) as process:
-        server = Running.__new__(Running)
-        server._unread = []
-        server.url, server.output, server.process = f"http://127.0.0.1:{port}", "", process
-        try:
-            server.wait_ready()
-            assert server.post("/api/models/load/noise").status_code == 200
-            lost = r"llmsnap_stdout_dropped_bytes_total [1-9]"
-            server.wait_for(lambda: re.search(lost, server.get("/metrics").text))
-            assert server.running() == {"noise": "ready"}
-        finally:
-            process.terminate()
-            assert process.wait(20) == 0
+    with serving(tmp_path, NOISE, door="llmsnap", reads=False) as server:
+        assert server.post("/api/models/load/noise").status_code == 200
+        lost = r"llmsnap_stdout_dropped_bytes_total [1-9]"
+        server.wait_for(lambda: re.search(lost, server.get("/metrics").text))
+        assert server.running() == {"noise": "ready"}
+        assert server.stop() == 0
 
 
 # --- logs and metrics as other programs read them ----------------------------------------------

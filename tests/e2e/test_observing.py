@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
+import gevent
 import pytest
 import requests
 
-from tests.e2e.api import serving
 from tests.e2e.harness import Running
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("unloaded")]
 
 OBSERVED = ["/metrics", "/props", "/slots", "/tools", "/v1/models", "/site.webmanifest"]
 CONFIG = """\
@@ -27,19 +27,6 @@ models:
     sleepEndpoints: [{{endpoint: /sleep}}]
     wakeEndpoints: [{{endpoint: /wake_up}}]
 """
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("observing"), CONFIG) as running:
-        yield running
-
-
-@pytest.fixture
-def server(running: Running) -> Running:
-    """The running server, with no model loaded."""
-    assert running.get("/unload").text == "OK"
-    return running
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -75,18 +62,16 @@ def test_a_busy_model_is_looked_at_without_a_slot(server: Running) -> None:
 def test_looking_renews_no_ttl(server: Running) -> None:
     server.chat("alpha")
 
-    def rest_at() -> float:
-        (row,) = server.get("/running").json()["running"]
-        return float(row["idle_in_s"])
-
-    renewed = rest_at()
-    server.wait_for(lambda: rest_at() < renewed - 0.5)  # time goes by
-    before = rest_at()
-    for path in ["/health", "/v1/models", "/props"]:
+    def renews(path: str) -> bool:
+        """Whether its idle time ends later after a request than before it."""
+        before = server.view("alpha")["rest_in_s"]
         assert server.get(f"/upstream/alpha{path}").status_code == 200
-    assert rest_at() <= before
-    server.get("/upstream/alpha/sim/state")  # anything else does
-    server.wait_for(lambda: rest_at() > before)
+        return server.view("alpha")["rest_in_s"] > before
+
+    assert not any(map(renews, ["/health", "/v1/models", "/props"]))
+    # Anything else does, which shows once it was idle for longer than requests take.
+    pauses_s = iter([0.2, 0.5, 1, 2, 4, 8])
+    server.wait_for(lambda: gevent.sleep(next(pauses_s)) or renews("/sim/state"))
 
 
 def test_the_list_is_the_users(start: Callable[..., Running]) -> None:

@@ -10,7 +10,6 @@ import pytest
 import requests
 from gevent import socket
 
-from tests.e2e.api import serving
 from tests.e2e.harness import Running
 from tests.e2e.proxies import NAME, caddy, needs, nginx, standing
 from tests.fakes.ports import free_port
@@ -25,13 +24,6 @@ models:
   alpha:
     cmd: {{sim}}
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("proxies"), CONFIG) as running:
-        assert running.chat("alpha").status_code == 200
-        yield running
 
 
 class Front:
@@ -64,6 +56,7 @@ def chat(**members) -> dict:
 
 def test_a_token_comes_through_as_it_is_made(front: Front, server: Running) -> None:
     endless = chat(stream=True, sim_tokens=100000, sim_tps=5)
+    assert server.chat("alpha").status_code == 200
     gone = server.get("/upstream/alpha/sim/state").json()["clients_gone"]
     answer = front.ask("POST", "/v1/chat/completions", json=endless, stream=True)
     assert next(answer.iter_lines()).startswith(b"data: {")

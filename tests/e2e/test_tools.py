@@ -14,13 +14,12 @@ import gevent
 import pytest
 import requests
 
-from tests.e2e.api import serving
 from tests.e2e.harness import Running
 from tests.parity import parity
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("unloaded")]
 
-LIMIT_S = 20
+LIMIT_S = 60
 LOGS = ["/logs/stream", "/logs/stream/proxy", "/logs/stream/upstream", "/logs/stream/alpha"]
 ACCEPTS = ["*/*", "text/event-stream", "text/plain", "application/json", "text/html"]
 CONFIG = """\
@@ -37,18 +36,6 @@ models:
 groups:
   all: {{swap: false, members: [alpha, beta, gamma]}}
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("tools"), CONFIG) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_loaded(server: Running) -> None:
-    assert server.post("/api/models/unload").status_code == 200
-    server.wait_for(lambda: server.running() == {})
 
 
 def load(server: Running, model: str) -> None:
@@ -117,9 +104,10 @@ def test_a_dashboard_shows_each_line_of_a_log_once(server: Running) -> None:
         feed = envelopes(came)
         before = list(until(feed, "modelStatus", bool))
         load(server, "alpha")
-        load(server, "gamma")  # the output of alpha has been sent by the time gamma is ready
+        seen = list(until(feed, "logData", lambda log: "A-LINE-OF-ALPHA" in log["data"]))
+        load(server, "gamma")
         ready = lambda models: {"gamma": "ready"}.items() <= states_of(models).items()  # noqa: E731
-        seen = list(until(feed, "modelStatus", ready))
+        seen += until(feed, "modelStatus", ready)
     told = "".join(
         text["data"] for kind, text in seen if kind == "logData" and text["source"] == "upstream"
     )
@@ -190,5 +178,4 @@ def test_a_dashboard_cancels_a_request_that_the_feed_lists(server: Running) -> N
             is_gone = lambda told: told == {"operation": "remove", "id": entry["id"]}  # noqa: E731
             assert list(until(feed, "inflight", is_gone))
     assert server.post(path).status_code == 404
-    found = server.get("/api/activity?session=s-1").json()["records"]
-    assert [one["session"] for one in found] == ["s-1"]
+    assert [one["session"] for one in server.records("session=s-1")] == ["s-1"]

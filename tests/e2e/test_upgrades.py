@@ -30,9 +30,4 @@ def test_requests_are_numbered_on_from_those_of_the_release(
     text = text.replace("{", "{{").replace("}", "}}").replace("28100", "{port}")
     server = start(text, "--state-dir", str(release / "state"))
     assert server.chat("first", max_tokens=1).status_code == 200
-
-    def records() -> list[int]:
-        found = server.get("/api/activity?limit=10").json()["records"]
-        return [record["id"] for record in found]
-
-    server.wait_for(lambda: records() == [5, 4, 3, 2, 1, 0])
+    assert [record["id"] for record in server.records()] == [5, 4, 3, 2, 1, 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -12,16 +11,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import gevent
 import pytest
-import requests
 from gevent import subprocess
 
 from llmsnap import __version__
-from tests.e2e.harness import ROOT, Installed, Running
+from tests.e2e.harness import ROOT, STOP_LIMIT_S, Installed, Running, wait_until_it_answers
 from tests.fakes.ports import free_port, free_ports
 
-pytestmark = pytest.mark.e2e(limit_s=120)
+pytestmark = pytest.mark.e2e
 
 
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -142,7 +139,7 @@ def test_it_starts_without_a_word_but_its_address(program: Path, tmp_path: Path)
         process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=stdout, stderr=stderr)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until_it_answers(f"{url}/ready", process)
+        wait_until_it_answers(url, process)
         assert err.read_text() == ""
         said = out.read_text().splitlines()
         # Tests that kill an llmsnap run beside this one: its models may be found here first.
@@ -150,17 +147,7 @@ def test_it_starts_without_a_word_but_its_address(program: Path, tmp_path: Path)
         assert said == [f"llmsnap {__version__} (pure Python) listening on {url}"]
     finally:
         process.terminate()
-        assert process.wait(20) == 0
-
-
-def wait_until_it_answers(url: str, process: subprocess.Popen) -> None:
-    with gevent.Timeout(20, RuntimeError(f"{url} never answered")):
-        while process.poll() is None:
-            with contextlib.suppress(requests.RequestException):
-                if requests.get(url, timeout=5).status_code == 200:
-                    return
-            gevent.sleep(0.02)
-    raise RuntimeError(f"ended with exit code {process.returncode}")
+        assert process.wait(STOP_LIMIT_S) == 0
 
 
 def test_the_demo_chats_and_shows_its_interface(demo: Running) -> None:

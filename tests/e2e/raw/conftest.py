@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.harness import SIM, Running
-from tests.fakes.ports import free_ports
+from tests.e2e.api import serving
+from tests.e2e.harness import Running
 from tests.server.raw import RawClient
 
 CONFIG = """\
@@ -22,15 +21,9 @@ DOORS = ("llmsnap", "gunicorn", "gunicorn without conf")
 
 @pytest.fixture(scope="session", params=DOORS)
 def server(request, tmp_path_factory) -> Iterator[Running]:
-    config = tmp_path_factory.mktemp("raw") / "config.yaml"
-    config.write_text(CONFIG.format(sim=SIM, port=free_ports(20)))
-    running = Running(request.param, config)
-    try:
-        running.wait_ready()
+    with serving(tmp_path_factory.mktemp("raw"), CONFIG, door=request.param) as running:
         assert running.chat("alpha").status_code == 200
         yield running
-    finally:
-        running.stop(signal.SIGTERM)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import gevent
 import pytest
 
-from tests.server.raw import RawClient, request
+from tests.server.raw import Answer, RawClient, request
 
 pytestmark = pytest.mark.e2e
 
@@ -43,14 +43,14 @@ def read_frame(client: RawClient) -> tuple[int, bytes]:
     return first & 15, client.exactly(size)
 
 
-def upgrade(client: RawClient, path: str = PATHS[0], behind: bytes = b"") -> None:
+def upgrade(client: RawClient, path: str = PATHS[0], behind: bytes = b"") -> Answer:
     client.send(request(path, "GET", *UPGRADE) + behind)
     head = client.head()
     assert head.status == 101, client.rest()
     assert head.headers["sec-websocket-accept"] == ACCEPT
     assert head.headers["connection"].lower() == "upgrade"
     assert head.headers["upgrade"].lower() == "websocket"
-    assert "x-request-id" in head.headers
+    return head
 
 
 def in_flight(server) -> int:
@@ -61,7 +61,8 @@ def in_flight(server) -> int:
 @pytest.mark.parametrize("path", PATHS)
 def test_messages_fragments_pings_and_the_close_handshake(server, connect, path: str) -> None:
     client = connect()
-    upgrade(client, path, behind=frame(TEXT, b"eager"))
+    head = upgrade(client, path, behind=frame(TEXT, b"eager"))
+    assert "x-request-id" in head.headers
     assert read_frame(client) == (TEXT, b"eager")
     client.send(frame(TEXT, b"one ", end=False) + frame(0, b"two"))
     assert read_frame(client) == (TEXT, b"one ")
