@@ -260,16 +260,6 @@ def test_of_two_busy_models_the_one_leaves_whose_answers_are_likely_to_end_soone
     assert swap.planned.plan.answers_s == pytest.approx(answers_s, abs=0.5)
 
 
-def test_a_sleeping_model_is_stopped_for_its_memory() -> None:
-    sleeps = ModelRules("a", can_sleep=True)
-    machine = world(16, need("a", 8, asleep=4), need("b", 12), need("c", 16), a=sleeps)
-    for name, states in (("a", "ready"), ("b", "asleep"), ("c", "stopped")):
-        machine.request(name, 1.0)
-        machine.run(10.0)
-        assert machine.state("a") == states
-    assert machine.records[-1].evicted == (Eviction("a", STOP), Eviction("b", STOP))
-
-
 def test_a_swap_that_drains_counts_on_the_gpu_it_will_use() -> None:
     costs = {"w": 100.0, "x": 1.0, "y": 1.0, "z": 1.0}
     anywhere = [Need(name, anywhere=8 * GIB, evict_cost=cost) for name, cost in costs.items()]
@@ -327,16 +317,6 @@ def test_a_load_that_waits_for_memory_says_so_and_takes_a_phase_of_its_own() -> 
     machine.run(9.0)
     phases = machine.records[-1].phases
     assert phases == (("wait", 0.0), ("evict", 0.5), ("barrier", 3.0), ("load", 1.0))
-
-
-def test_a_load_that_waits_for_memory_can_be_given_up() -> None:
-    machine = world(16, need("a", 12), need("b", 12))
-    machine.models["b"].held_s = 600.0
-    machine.request("b")
-    machine.unload("b")
-    machine.run(5.0)
-    assert machine.state("b") == "stopped"
-    assert machine.records[-1].outcome == "aborted"
 
 
 def test_a_need_grows_by_a_tenth_with_each_load_that_ran_out_of_memory() -> None:

@@ -3,7 +3,7 @@ import pytest
 from llmsnap.config import loads
 from llmsnap.models import State
 from llmsnap.routing.entries import ModelState
-from llmsnap.routing.messages import Due, DueRule, SchedulerOptions, change_of
+from llmsnap.routing.messages import Due, DueRule, ModelRules, SchedulerOptions, change_of
 from llmsnap.routing.policies import AT_ONCE, NEVER, POLICIES, Fair, Fifo, Policy
 from llmsnap.routing.residency import Action
 from tests.routing.models import ready, waiting
@@ -64,6 +64,9 @@ def test_a_swap_is_estimated_by_what_was_measured_of_target_and_slowest_victim()
     target.state = State.ASLEEP
     target.wakes.append(2.0)
     assert FAIR.due(target, [busy]).at == 109.0
+    busy.rules = ModelRules("n", can_sleep=True)
+    busy.durations(Action.SLEEP).append(1.0)
+    assert FAIR.due(target, [busy]).at == 103.0
 
 
 @pytest.mark.parametrize(

@@ -97,17 +97,13 @@ def test_the_queue_deadline_says_who_was_in_the_way(timeout_s: float) -> None:
 
 def test_a_request_may_shorten_its_wait_but_not_extend_it() -> None:
     world = World("a", queue_timeout_s=20.0, slow="a")
+    assert world.refusal("a", max_wait_s=0.0).reason is RefusalReason.QUEUE_TIMEOUT
+    assert not world.started, "one that does not wait starts nothing"
     hasty, patient = (world.request("a", max_wait_s=seconds) for seconds in (10.0, 30.0))
     world.run(60.0)
     assert (hasty.refused_at, patient.refused_at) == (10.0, 20.0)
     assert hasty.refused
     assert "a has been loading for 10 s" in hasty.refused.why
-
-
-def test_not_waiting_at_all_starts_nothing() -> None:
-    world = World("a")
-    assert world.refusal("a", max_wait_s=0.0).reason is RefusalReason.QUEUE_TIMEOUT
-    assert not world.started
 
 
 @pytest.mark.parametrize("load_s", [0.0, 0.5])

@@ -1,22 +1,18 @@
-from collections.abc import Collection, Mapping
-
 import pytest
 
 from llmsnap.errors import in_full
 from llmsnap.routing.explain import error_of
-from llmsnap.routing.messages import Eviction, ModelRules, Outcome, RefusalReason
+from llmsnap.routing.memory import Memory
+from llmsnap.routing.messages import Outcome, RefusalReason
 from llmsnap.routing.residency import (
     ALONE,
-    Action,
-    Answer,
     Group,
     Groups,
-    ModelFacts,
-    NeverFits,
     Plan,
     PlannedSwap,
 )
 from llmsnap.routing.swaps import MIN_RECHECK_S
+from tests.routing.facts import gpu, need
 from tests.routing.world import Crowded, World, evicts, group
 
 RUNNING = frozenset("abcdefgx")
@@ -119,48 +115,13 @@ def test_a_set_blocks_the_other_models_of_its_swap_groups(added, target, blocked
         assert not swaps.admits(PlannedSwap(target, plan(target, RUNNING)))
 
 
-class Cards(Groups):
-    """Two models fit; the third makes the one idle longest stop; ``huge`` never fits."""
-
-    def plan(
-        self,
-        target: str,
-        running: Collection[str],
-        facts: Mapping[str, ModelFacts],
-        current: Plan | None = None,
-        *,
-        now: float = 0.0,
-    ) -> Answer:
-        if target == "huge":
-            return NeverFits("it needs 80 GiB of 24 GiB")
-        others = [name for name in running if name != target]
-        if len(others) < 2:
-            return ALONE
-        leaving = sorted(others, key=lambda name: facts[name].idle_since)[:-1]
-        return Plan(tuple(sorted(leaving)), dict.fromkeys(leaving, Action.STOP), "two fit")
-
-
-def test_another_residency_decides_who_leaves_and_how() -> None:
-    world = World("a b c", a=ModelRules("a", can_sleep=True))
-    world.residency = Cards()
-    world.configure()
-    for name in "abc":
-        world.request(name, 0.0)
-        world.run(5.0)
-    assert world.records[-1].evicted == (Eviction("a", Action.STOP),)
-    assert [world.state(name) for name in "abc"] == ["stopped", "ready", "ready"]
-
-
 def test_a_model_that_never_fits_is_refused_at_once_and_nothing_leaves_for_it() -> None:
-    world = World("a huge")
-    world.residency = Cards()
-    world.configure()
-    world.request("a", 0.0)
-    world.run(5.0)
-    refused = world.request("huge").refused
-    assert refused
+    world = World("a huge", residency=Memory([gpu(16)], [need("a", 6), need("huge", 20)]))
+    world.serve("a")
+    refused = world.refusal("huge")
     assert (refused.reason, refused.retry_after_s) == (RefusalReason.NEVER_FITS, None)
-    assert in_full(error_of(refused)) == "huge does not fit: it needs 80 GiB of 24 GiB"
+    why = "huge does not fit: it needs 20.0 GiB on gpu0; gpu0 has 16.0 GiB"
+    assert in_full(error_of(refused)) == why
     assert world.outcome(world.load("huge")) is Outcome.FAILED
     world.preload("huge")
     assert world.preloads[-1].outcome is Outcome.FAILED
@@ -171,10 +132,9 @@ def crowded(
     *blocked: str, recheck_s: tuple[float, ...] = (), **settings: float
 ) -> tuple[World, set[str]]:
     """Two models that evict each other, and those whose room other programs hold now."""
-    world, held = World("a b", **settings), set(blocked)
-    world.residency = Crowded(Groups([group("g", "a b")]), held, *recheck_s)
-    world.configure()
-    return world, held
+    held = set(blocked)
+    residency = Crowded(Groups([group("g", "a b")]), held, *recheck_s)
+    return World("a b", residency=residency, **settings), held
 
 
 def test_a_model_whose_room_others_hold_waits_and_says_why() -> None:
@@ -240,8 +200,3 @@ def test_a_blocked_preload_waits_its_turn_and_a_client_may_join_it() -> None:
     world.run(6.0)
     assert asked.in_flight
     assert [each.outcome for each in world.preloads] == [Outcome.OK]
-
-
-def test_the_same_groups_are_equal() -> None:
-    assert Groups([DEFAULT]) == Groups([DEFAULT])
-    assert Groups([DEFAULT]) != Groups([LOOSE])

@@ -1,6 +1,5 @@
 import pytest
 
-from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.messages import Grant, ModelRules, SchedulerOptions, StartSwap, WakeMeAt
 from llmsnap.routing.residency import Groups, LoadKind
@@ -50,22 +49,3 @@ def test_the_timer_is_set_only_when_it_changes() -> None:
         assert scheduler.handle(msg.LeaseReturned(ticket, "m0"), 20.0) == []
     assert scheduler.handle(msg.Tick(), 30.0) == [WakeMeAt(61.0)], "it came too early"
     assert scheduler.handle(msg.Tick(), 61.0) == [WakeMeAt(80.0)]
-
-
-def test_many_models_that_wait_for_each_other_are_served_in_turn() -> None:
-    scheduler = serving(models=151)
-    now, served = 1.0, []
-    effects = scheduler.handle(msg.Tick(), now)
-    work = next(iter(scheduler._state.swaps.values()))
-    for _ in range(20):
-        now += 1.0
-        effects = scheduler.handle(
-            msg.LoadDone(work.work, work.target.model_id, LoadKind.START, 1.0), now
-        )
-        grant = next(effect for effect in effects if isinstance(effect, Grant))
-        served.append(grant.model_id)
-        effects = scheduler.handle(msg.LeaseReturned(grant.ticket, grant.model_id), now)
-        start = next(effect for effect in effects if isinstance(effect, StartSwap))
-        scheduler.handle(msg.Idled(start.work, grant.model_id, State.STOPPED, 0.1), now)
-        work = scheduler._state.swaps[start.work]
-    assert served == [f"m{number}" for number in range(1, 21)]

@@ -3,13 +3,11 @@ import random
 import pytest
 
 from llmsnap.models import State
-from llmsnap.routing.entries import ModelState, PendingStop, Waiter
-from llmsnap.routing.messages import Grant, LeaseReturned, ModelRules, SchedulerOptions
-from llmsnap.routing.policies import swap_estimate_s
-from llmsnap.routing.residency import Action, LoadKind
+from llmsnap.routing.entries import Waiter
+from llmsnap.routing.messages import LeaseReturned, ModelRules, SchedulerOptions
 from llmsnap.routing.state import SchedulerState
 from llmsnap.routing.timing import KEPT, Backoff, Durations, DurationStats, Timers, delay_s
-from tests.routing.models import ready, waiting
+from tests.routing.models import ready
 
 # --- timing --------------------------------------------------------------------------------------
 
@@ -125,45 +123,7 @@ def test_what_answers_take_usually_follows_the_latest_ones() -> None:
 # --- models --------------------------------------------------------------------------------------
 
 
-def test_a_pending_stop_shuts_the_gate_for_newcomers_only() -> None:
-    model = ready("a", 0.0)
-    assert model.open
-    model.pending_stop = PendingStop(State.ASLEEP)
-    model.refresh()
-    assert not model.open
-    assert model.serves
-
-
-def test_estimates_come_from_what_was_measured() -> None:
-    target, victim = waiting("t", 1.0), ready("m", 0.0)
-    assert swap_estimate_s(target, [victim]) == 5.0
-    for kind, seconds in ((LoadKind.START, 30.0), (LoadKind.WAKE, 2.0)):
-        target.durations(kind).append(seconds)
-    victim.durations(Action.STOP).append(4.0)
-    victim.durations(Action.SLEEP).append(1.0)
-    assert swap_estimate_s(target, [victim]) == 34.0
-    target.state = State.ASLEEP
-    victim.rules = ModelRules("m", can_sleep=True)
-    assert swap_estimate_s(target, [victim]) == 3.0
-
-
 # --- the whole -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def state() -> SchedulerState:
-    return SchedulerState(SchedulerOptions())
-
-
-@pytest.fixture
-def model(state: SchedulerState) -> ModelState:
-    """One with two slots and three waiters."""
-    model = ModelState(ModelRules("a", concurrency_limit=2, ttl_s=60.0), state.now)
-    state.models["a"] = state.awaited["a"] = model
-    for ticket in range(3):
-        waiter = Waiter(ticket, model, state.now, state.next_number())
-        model.waiters[ticket] = state.tickets[ticket] = waiter
-    return model
 
 
 @pytest.mark.parametrize(
@@ -178,42 +138,9 @@ def model(state: SchedulerState) -> ModelState:
         ("starting ready sleepPending asleep waking stopping", True),
     ],
 )
-def test_who_takes_room(state, model, states, running) -> None:
+def test_who_takes_room(states: str, running: bool) -> None:
+    state = SchedulerState(SchedulerOptions())
+    state.add_model(ModelRules("a"))
     for word in states.split():
-        state.move(model, State(word))
+        state.move(state.models["a"], State(word))
     assert ("a" in state.running) is running
-
-
-def test_leaving_ready_ends_the_turn(state: SchedulerState, model: ModelState) -> None:
-    model.backoff.fail(BOOM, 0.0)
-    for ended, failures in ((9.0, 1), (19.0, 0)):  # ten good seconds
-        state.move(model, State.READY)
-        state.now = ended
-        state.move(model, State.STOPPING)
-        assert (model.turn_ended, model.backoff.failures) == (ended, failures)
-
-
-def test_slots_are_filled_in_order_of_arrival(state: SchedulerState, model: ModelState) -> None:
-    state.fill(model)
-    assert not state.effects
-    state.now = 4.0
-    state.move(model, State.READY)
-    state.fill(model)
-    assert state.effects == [Grant(0, "a", 4.0), Grant(1, "a", 4.0)]
-    assert list(model.waiters) == [2]
-
-
-def test_only_those_owed_a_turn_pass_a_gate_that_is_closing(state, model) -> None:
-    state.move(model, State.READY)
-    model.pending_stop = PendingStop(State.ASLEEP, served_first=model.waiters[0].number)
-    state.fill(model)
-    assert state.effects == [Grant(0, "a", 0.0)]
-
-
-def test_idle_clocks_are_set_for_idle_models_only(state: SchedulerState, model: ModelState) -> None:
-    model.leases[5] = 0.0
-    state.move(model, State.READY)
-    assert state.timers.next_at() is None
-    model.leases.clear()
-    state.arm_idle(model)
-    assert state.timers.next_at() == 60.0

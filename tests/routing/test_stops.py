@@ -178,12 +178,6 @@ def test_unload_of_all_answers_when_the_last_is_gone() -> None:
     assert world.state("a") == world.state("b") == world.state("c") == "stopped"
 
 
-def test_unload_of_all_grants_nobody_on_the_way() -> None:
-    world, _, _, held = gate_shut()
-    world.unload()
-    assert held.refused
-
-
 def test_a_model_that_cannot_be_stopped_fails_the_unload_once() -> None:
     world = World("a b", group("g", "a b", swap=False))
     world.occupy("a")
@@ -197,13 +191,6 @@ def test_a_model_that_cannot_be_stopped_fails_the_unload_once() -> None:
     again = world.unload("a")
     world.run(1.0)
     assert world.outcome(again) is Outcome.OK
-
-
-def test_a_victim_that_is_unloaded_makes_room_all_the_same() -> None:
-    world, _, asked, _ = gate_shut()
-    world.unload("a")
-    world.run(1.5)
-    assert asked.in_flight
 
 
 def test_commands_that_have_nothing_to_do_are_answered_at_once() -> None:
@@ -220,28 +207,22 @@ def test_commands_that_have_nothing_to_do_are_answered_at_once() -> None:
 # --- sleep ---------------------------------------------------------------------------------------
 
 
-def test_sleep_lets_requests_end_and_answers_when_it_is_asleep() -> None:
+@pytest.mark.parametrize("drain", [True, False])
+def test_sleep_lets_requests_end_or_cuts_them_and_answers_when_it_is_asleep(drain: bool) -> None:
     world = World("a", a=SLEEPY)
     stream = world.occupy("a")
-    command = world.sleep("a")
+    command = world.sleep("a", drain=drain)
     late = world.request("a")
-    world.run(10.0)
+    if drain:
+        world.run(10.0)
+        world.finish(stream)
     assert late.pending
-    world.finish(stream)
     world.run(0.2)
+    assert [each.reason for each in world.cuts] == ([] if drain else [CutReason.SLEEP])
+    assert stream.returned
     assert world.outcome(command) is Outcome.OK
     world.run(0.1)
-    assert late.in_flight  # woken like for any request
-
-
-def test_sleep_without_drain_cuts_what_is_in_flight() -> None:
-    world = World("a", a=SLEEPY)
-    stream = world.occupy("a")
-    command = world.sleep("a", drain=False)
-    world.run(0.2)
-    assert stream.returned
-    assert world.cuts[0].reason is CutReason.SLEEP
-    assert world.outcome(command) is Outcome.OK
+    assert late.in_flight, "woken like for any request"
 
 
 def test_sleep_waits_for_a_load_and_the_waiters_of_before() -> None:
@@ -348,16 +329,6 @@ def test_an_idle_model_sleeps_first_and_is_stopped_later() -> None:
     assert world.state("a") == "asleep"
     world.run(2.0)
     assert world.state("a") == "stopped"
-
-
-def test_a_request_at_the_last_moment_waits_and_is_served() -> None:
-    world = World("a", a=ModelRules("a", ttl_s=10.0))
-    world.request("a", 0.0)
-    world.run(11.2)
-    assert world.state("a") == "stopping"
-    asked = world.request("a")
-    world.run(2.0)
-    assert asked.in_flight
 
 
 def test_a_sleeping_model_that_is_waited_for_is_not_stopped() -> None:

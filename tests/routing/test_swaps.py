@@ -140,27 +140,6 @@ def test_a_long_drain_opens_the_gates_once_more() -> None:
     assert world.records[-1].reopened
 
 
-def test_a_drain_that_is_over_in_time_opens_nothing() -> None:
-    world, stream, asked, held = gate_shut(max_hold_s=60.0)
-    world.run(45.0)
-    world.finish(stream)
-    world.run(1.5)
-    assert asked.in_flight
-    assert held.pending
-    assert not world.records[-1].reopened
-
-
-def test_waiters_are_granted_before_the_next_turn_may_begin() -> None:
-    world = World("a b", a=ModelRules("a", concurrency_limit=2))
-    asked = world.requests("a", 3)
-    other = world.request("b")
-    world.run(1.0)
-    assert [a.in_flight for a in asked] == [True, True, False]
-    assert other.pending
-    world.finish(asked[0])
-    assert asked[2].in_flight
-
-
 def test_a_victim_that_leaves_by_itself_is_waited_for() -> None:
     world = World("a b c", a=ModelRules("a", ttl_s=10.0))
     world.models["a"].stop_s = 30.0
@@ -369,15 +348,6 @@ def test_those_who_wait_behind_a_gate_survive_a_late_crash() -> None:
     assert held.in_flight
 
 
-def test_a_crash_ends_a_drain_that_had_opened_its_gates_again() -> None:
-    world, _, asked, held = gate_shut(max_hold_s=10.0)
-    world.run(15.0)
-    assert held.in_flight
-    world.crash("a")
-    world.run(1.0)
-    assert asked.in_flight
-
-
 def test_reports_about_work_long_over_are_ignored() -> None:
     world = World("a")
     world.request("a")
@@ -410,16 +380,6 @@ def test_a_load_that_ends_well_while_it_is_aborted_is_a_load() -> None:
     assert world.records[-1].outcome is SwapOutcome.DONE
     world.run(5.0)
     assert asked.in_flight
-
-
-def test_a_load_that_ends_well_while_it_is_unloaded_is_stopped() -> None:
-    world = World("a")
-    world.models["a"].outruns_abort = True
-    world.request("a")
-    command = world.unload("a")
-    world.run(0.5)
-    assert world.outcome(command) is Outcome.OK
-    assert world.state("a") == "stopped"
 
 
 def test_a_load_that_fails_while_it_is_aborted_is_no_failure() -> None:
