@@ -4,9 +4,6 @@ import pytest
 
 from llmsnap.errors import InvalidTransition
 from llmsnap.models.states import (
-    MOVING,
-    RESIDENT,
-    STOPPABLE,
     State,
     StateMachine,
     Trigger,
@@ -34,12 +31,6 @@ def test_every_pair_moves_as_the_table_says_or_is_refused() -> None:
                 next_state(state, trigger)
         else:
             assert next_state(state, trigger) == expected
-
-
-def test_a_child_exists_from_starting_to_stopping() -> None:
-    assert set(State) - {State.STOPPED, State.SHUTDOWN} == RESIDENT
-    assert {State.STARTING, State.SLEEP_PENDING, State.WAKING, State.STOPPING} == MOVING
-    assert RESIDENT - {State.STOPPING} == STOPPABLE
 
 
 def test_the_documented_table_has_a_row_for_each_state() -> None:

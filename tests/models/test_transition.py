@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 from gevent.event import Event
 
-from llmsnap.errors import LoadAborted, ProcessError, StartFailed, Unreachable
+from llmsnap.errors import LoadAborted, ProcessError, Unreachable
 from llmsnap.models.transition import Goal, Interrupt, Transition
 from llmsnap.tasks import TaskGroup
 
@@ -17,18 +17,6 @@ def opened(tasks: TaskGroup, run: Callable[[Transition], object]) -> Transition:
     transition = Transition(Goal.READY, "m")
     transition.open(run, tasks)
     return transition
-
-
-def test_its_end_reaches_all_who_wait(tasks: TaskGroup) -> None:
-    def fail(_: Transition) -> None:
-        raise StartFailed("no")
-
-    opened(tasks, lambda _: None).wait_outcome()
-    failing = opened(tasks, fail)
-    failing.wait_end()
-    for _ in range(2):
-        with pytest.raises(StartFailed):
-            failing.wait_outcome()
 
 
 def test_a_bug_becomes_an_error_that_names_the_model(tasks: TaskGroup, caplog) -> None:

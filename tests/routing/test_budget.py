@@ -38,24 +38,24 @@ def test_a_budget_is_made_of_a_configuration() -> None:
         """
         memory: {gpu0: {capacity: 24GiB, reserve: 1GiB}}
         groups:
-          one: {members: [a, b], exclusive: false}
+          one: {members: [z, b], exclusive: false}
           kept: {swap: false, persistent: true, members: [c]}
         routing: {router: {use: memory}}
         models:
-          a: &m {cmd: 's ${PORT}', memory: 6GiB}
+          z: &m {cmd: 's ${PORT}', memory: 6GiB}
           b: {<<: *m, memory: {any: 3GiB}, asleepMemory: {ram: 1GiB}, evictCost: 3}
           c: {<<: *m, memory: auto}
         """,
         environ={},
     )
     ram = FoundDevice("ram", 8 * GIB)
-    figures = Figures((ram,), held={"a": {"gpu0": GIB}}, sleeping=frozenset("a"))
+    figures = Figures((ram,), held={"z": {"gpu0": GIB}}, sleeping=frozenset("z"))
     found = residency_of(config, figures)
     one = Share("gpu0", GIB)
     assert found == Memory(
         [Device("gpu0", 24 * GIB, GIB), Device("ram", 8 * GIB)],
         [
-            need("a", 6, apart="one", measured=(one,), is_measured_asleep=True),
+            need("z", 6, apart="one", measured=(one,), is_measured_asleep=True),
             Need("b", anywhere=3 * GIB, asleep=(Share("ram", GIB),), evict_cost=3.0, apart="one"),
             Need("c", is_known=False, is_pinned=True, source="unknown"),
         ],
@@ -120,19 +120,6 @@ def test_needs_are_declared_else_measured_else_estimated(
     assert (found.source, found.is_known, found.anywhere) == (source, source != "unknown", 0)
 
 
-def test_of_equal_models_the_one_leaves_that_the_file_has_first() -> None:
-    model = "{cmd: 's ${PORT}', memory: {gpu0: 8GiB}}"
-    models = "".join(f"  {name}: {model}\n" for name in "ztbc")
-    config = loads(f"memory: {{gpu0: 24GiB}}\nmodels:\n{models}", environ={})
-    machine = World("z t b c", residency=budget_of(config))
-    for name in "bzc":
-        machine.load(name)
-    machine.run(10.0)
-    machine.load("t")
-    machine.run(10.0)
-    assert machine.records[-1].evicted == (Eviction("z", Action.STOP),)
-
-
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -159,13 +146,6 @@ def test_newer_figures_let_a_load_begin() -> None:
     machine.refigure(Memory([gpu(14)], needs))
     machine.run(1.5)
     assert waits.granted_at is not None
-    assert machine.state("a") == "ready"
-
-
-def test_a_device_that_is_too_full_is_no_matter_of_a_model_on_another_one() -> None:
-    needs = [need("a", 4, measured=(Share("gpu0", 9 * GIB),)), Need("b", (Share("ram", GIB),))]
-    machine = World("a b", residency=Memory([gpu(8), Device("ram", 8 * GIB)], needs))
-    machine.serve("a", "b")
     assert machine.state("a") == "ready"
 
 

@@ -255,14 +255,6 @@ def test_a_load_without_success_has_its_parts_too_unless_it_never_began(
     assert ("failed_wake" in phases) is has_parts
 
 
-def test_a_model_that_can_sleep_sleeps_and_is_woken(bench: Bench) -> None:
-    bench.acquire("s").close()
-    bench.acquire("a").close()
-    assert bench.processes["s"].state is State.ASLEEP
-    bench.acquire("s").close()
-    assert bench.swaps[-1].record.kind is LoadKind.WAKE
-
-
 def test_a_failed_sleep_frees_the_room_all_the_same(bench: Bench) -> None:
     bench.acquire("s").close()
     bench.processes["s"].fail_sleep = SleepFailed("s: it does not sleep")
@@ -375,6 +367,8 @@ def test_who_waited_in_vain_knows_for_which_swap(bench: Bench) -> None:
     aborted, failed = (swap.record.swap_id for swap in bench.swaps)
     assert [each.swap_id for each in (leaves, stays, fails)] == [aborted, aborted, failed]
     assert under_way == aborted
+    with pytest.raises(LoadAborted, match="unloaded"):
+        stays.take()
     assert leaves.load_s > 0
     refused_at_once = bench.driver.request("nobody")
     assert (refused_at_once.swap_id, refused_at_once.load_s) == (None, 0.0)
@@ -408,16 +402,6 @@ def test_unload_cuts_and_answers_when_the_process_is_gone(bench: Bench) -> None:
     assert unload.value is None
     assert bench.processes["a"].state is State.STOPPED
     lease.close()
-
-
-def test_unload_aborts_a_load_and_refuses_who_waits(bench: Bench) -> None:
-    bench.processes["a"].may_load.clear()
-    ticket = bench.driver.request("a")
-    assert bench.processes["a"].loading.wait(3)
-    bench.driver.unload(None)
-    assert ticket.wait(3)
-    with pytest.raises(LoadAborted, match="unloaded"):
-        ticket.take()
 
 
 def test_sleep_by_hand(bench: Bench) -> None:
@@ -510,6 +494,7 @@ def test_a_loose_lease_outlasts_a_sleep_but_not_a_failed_one(bench: Bench) -> No
     assert bench.processes["s"].state is State.ASLEEP
     assert cuts == []
     bench.acquire("s").close()
+    assert bench.swaps[-1].record.kind is LoadKind.WAKE
     bench.processes["s"].fail_sleep = SleepFailed("s: it does not sleep")
     bench.processes["s"].may_stop.set()
     bench.driver.unload("s")

@@ -273,6 +273,7 @@ class Life(RuleBasedStateMachine):
     @rule(name=names)
     def check_fails_late(self, name: str) -> None:
         self.world.tell(msg.CheckFailed(name, BOOM))
+        self.world.tell(msg.CheckFailed("nope", BOOM))
 
     @rule(name=names, number=st.integers(0, 200))
     def noise(self, name: str, number: int) -> None:
@@ -282,7 +283,11 @@ class Life(RuleBasedStateMachine):
         self.world.tell(msg.WaiterGone(-number))
         self.world.tell(msg.Idled(-number, name, State.STOPPED, 1.0))
         self.world.tell(msg.LoadDone(-number, name, LoadKind.WAKE, 1.0))
+        self.world.tell(msg.LoadFailed(-number, name, BOOM))
+        self.world.tell(msg.LoadCancelled(-number, name))
         self.world.tell(msg.Checked(-number, name, works=False))
+        for event in (msg.Exited(-number, "nope", BOOM), msg.LeaseReturned(-number, "nope")):
+            self.world.tell(event)
         if name not in self.world.stuck:  # for those any end is the end
             self.world.tell(msg.Exited(-1 - number, name, BOOM))
 

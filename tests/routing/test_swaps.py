@@ -348,29 +348,6 @@ def test_those_who_wait_behind_a_gate_survive_a_late_crash() -> None:
     assert held.in_flight
 
 
-def test_reports_about_work_long_over_are_ignored() -> None:
-    world = World("a")
-    world.request("a")
-    world.tell(msg.CheckFailed("a", BOOM))  # it is too late: the load has begun
-    world.run(5.0)
-    for event in (
-        msg.LoadDone(999, "a", LoadKind.START, 1.0),
-        msg.LoadFailed(999, "a", BOOM),
-        msg.LoadCancelled(999, "a"),
-        msg.Idled(999, "a", State.STOPPED, 1.0),
-        msg.LeaseReturned(999, "a"),
-        msg.LeaseReturned(999, "nope"),
-        msg.WaiterGone(999),
-        msg.Exited(999, "nope", BOOM),
-        msg.Exited(999, "a", BOOM),  # its earlier process
-        msg.CheckFailed("a", BOOM),
-        msg.CheckFailed("nope", BOOM),
-    ):
-        world.tell(event)
-    assert world.state("a") == "ready"
-    assert world.view("a").in_flight == 1
-
-
 def test_a_load_that_ends_well_while_it_is_aborted_is_a_load() -> None:
     world = World("a b", slow="a")
     world.models["a"].outruns_abort = True
