@@ -154,39 +154,35 @@ def test_a_gpu_without_memory_of_its_own_is_an_alias_of_ram(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("files", "used"),
+    ("cgroup", "folder", "files", "used"),
     [
         (
-            {
-                "proc/self/cgroup": "0::/box\n",
-                "sys/fs/cgroup/box/memory.max": "5000\n",
-                "sys/fs/cgroup/box/memory.current": "4000\n",
-                "sys/fs/cgroup/box/memory.stat": "anon 900\nfile 3000\nshmem 100\n",
-                "sys/fs/cgroup/memory.max": "max\n",
-            },
+            *("0::/box\n", "box"),
+            {"max": "5000", "current": "4000", "stat": "anon 900\nfile 3000\nshmem 100"},
             1100,
         ),
         (
+            *("4:cpu,memory:/box\n", "memory"),
             {
-                "proc/self/cgroup": "4:cpu,memory:/box\n",
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": "5000\n",
-                "sys/fs/cgroup/memory/memory.usage_in_bytes": "4000\n",
-                "sys/fs/cgroup/memory/memory.stat": "cache 1\ntotal_cache 3000\ntotal_shmem 100\n",
+                "limit_in_bytes": "5000",
+                "usage_in_bytes": "4000",
+                "stat": "cache 1\ntotal_cache 3000\ntotal_shmem 100",
             },
             1100,
         ),
-        ({"sys/fs/cgroup/box/memory.max": "5000\n"}, 40 * KIB),
+        ("", "box", {"max": "5000"}, 40 * KIB),
     ],
     ids=["version 2", "version 1", "no cgroup"],
 )
 def test_ram_in_use_is_that_of_the_cgroup_with_the_limit(
-    tmp_path: Path, files: dict[str, str], used: int
+    tmp_path: Path, cgroup: str, folder: str, files: dict[str, str], used: int
 ) -> None:
-    Machine(tmp_path)
+    own = Machine(tmp_path).proc / "self"
+    own.mkdir()
+    (own / "cgroup").write_text(cgroup)
+    (tmp_path / "sys/fs/cgroup" / folder).mkdir(parents=True)
     for name, text in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        (tmp_path / "sys/fs/cgroup" / folder / f"memory.{name}").write_text(text + "\n")
     assert memory_used(tmp_path) == used
     assert (memory_bytes(tmp_path) == 5000) == (used == 1100)
 
@@ -286,7 +282,6 @@ def test_pretend_devices_forget_processes_that_ended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         "{",
         "[]",
         '{"gpu0": {}}',

@@ -66,7 +66,6 @@ def test_an_estimate_is_divided_among_the_devices(
 @pytest.mark.parametrize(
     ("name", "vendor", "index", "variables"),
     [
-        ("", "", 0, ()),
         ("ram", "", 0, ()),
         (
             "gpu1",

@@ -33,7 +33,6 @@ from tests.fakes.upstream import FakeUpstream
         ("/v1/reranking", Question.RERANK),
         ("/v1/messages/count_tokens", None),
         ("/v1/audio/speech", None),
-        ("/", None),
     ],
 )
 def test_what_a_server_serves_decides_what_it_is_asked(path: str, kind: Question | None) -> None:
@@ -51,7 +50,6 @@ def chat(**message: object) -> dict:
         (Question.CHAT, chat(content=None, reasoning_content="Let me"), "Let me"),
         (Question.CHAT, chat(content=""), None),
         (Question.CHAT, {"choices": []}, None),
-        (Question.CHAT, {"error": "no"}, None),
         (Question.CHAT, [], None),
         (Question.COMPLETIONS, {"choices": [{"text": " 11 12"}]}, " 11 12"),
         (Question.EMBEDDINGS, {"data": [{"embedding": [0.5, -1]}]}, (0.5, -1.0)),

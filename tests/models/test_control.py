@@ -7,7 +7,7 @@ import pytest
 from gevent.event import Event
 
 from llmsnap.config import Endpoint
-from llmsnap.errors import ChildExited, SleepFailed, Unreachable, UpstreamTimeout, WakeFailed
+from llmsnap.errors import SleepFailed, Unreachable, UpstreamTimeout, WakeFailed
 from llmsnap.models.control import (
     MAX_BODY_BYTES,
     Address,
@@ -18,8 +18,6 @@ from llmsnap.models.control import (
     run_endpoints,
     send,
 )
-from llmsnap.models.transition import Interrupt
-from llmsnap.tasks import TaskGroup
 from tests.fakes.errors import says
 from tests.fakes.upstream import FakeUpstream
 from tests.fakes.wire import Link, WireServer
@@ -166,11 +164,6 @@ def test_a_call_whose_body_breaks_off_has_failed(wire: WireServer) -> None:
 
 
 STEPS = (Endpoint("/one"), Endpoint("/two?x=1", "PUT", '{"a":1}', 10), Endpoint("/three"))
-
-
-@pytest.fixture
-def interrupt() -> Interrupt:
-    return Interrupt(Event(), Event(), lambda: ChildExited("gone"), TaskGroup("test"))
 
 
 def test_steps_run_in_order_and_any_2xx_is_success(upstream: FakeUpstream, interrupt) -> None:

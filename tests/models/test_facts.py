@@ -127,12 +127,10 @@ def test_the_configuration_wins_and_is_checked_at_each_load(facts, upstream, cap
         ("llama-server -c", None),
         ("llama-server -c 4096 -np 4", 1024),
         ("llama-server -c 4096 --parallel 4 --kv-unified", 4096),
-        ("vllm serve m --max-model-len 32K", 32768),
         ("vllm serve m --max-model-len 25.6k", 25600),
         ("vllm serve m --max-model-len auto", None),
         ("python -m sglang.launch_server --context-length 8192", 8192),
         ("bash -c 'exec llama-server -c 4096'", 4096),
-        ("server", None),
     ],
 )
 def test_a_command_names_the_context(command: str, tokens: int | None) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from gevent.event import Event
 
-from llmsnap.errors import ChildExited, HealthTimeout
+from llmsnap.errors import HealthTimeout
 from llmsnap.memory import TreeActivity
 from llmsnap.models.control import parse_address
 from llmsnap.models.health import HealthCheck, wait_healthy
 from llmsnap.models.progress import LoadProgress
-from llmsnap.models.transition import Interrupt
-from llmsnap.tasks import TaskGroup
 from tests.fakes.errors import says
 
 MIB = 1024**2
@@ -121,10 +118,9 @@ class Signs:
     ],
 )
 def test_a_load_is_given_up_without_progress_or_at_its_limit(
-    monkeypatch: pytest.MonkeyPatch, signs: int, limit_s: float, load_limit_s: float, message: str
+    interrupt, monkeypatch, signs: int, limit_s: float, load_limit_s: float, message: str
 ) -> None:
     clock = [0.0]
-    interrupt = Interrupt(Event(), Event(), lambda: ChildExited("gone"), TaskGroup("test"))
     monkeypatch.setattr("llmsnap.models.health.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(interrupt, "pause", lambda seconds: clock.__setitem__(0, clock[0] + 0.5))
     check = HealthCheck("m", "/health", limit_s, load_limit_s, Signs(signs, clock))  # type: ignore[arg-type]

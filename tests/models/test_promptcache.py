@@ -81,6 +81,17 @@ class Machine:
         self.run.save(self.address, limit_s)
         self.server.close()
 
+    def serve(self, *texts: str, **options: object) -> None:
+        """Start, answer *texts*, and stop."""
+        self.start(**options)
+        for text in texts:
+            self.ask(text)
+        self.stop()
+
+    def fail(self, fault: str) -> None:
+        """From now on, calls about slots have *fault*."""
+        self.server.state.options = replace(self.server.state.options, slot_fault=fault)
+
     def settle(self) -> None:
         """Wait until all that was to be done later is done."""
         while len(self.caches._tasks):
@@ -100,9 +111,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def swap(machine: Machine, text: str = PROMPT, **options: object) -> int:
     """Ask, swap out and in, and ask again: return how many tokens that found again."""
-    machine.start()
-    machine.ask(text)
-    machine.stop()
+    machine.serve(text)
     machine.start(**options)
     return machine.ask(text + " and then")
 
@@ -130,7 +139,7 @@ def test_a_save_that_fails_leaves_nothing_and_the_prompt_is_read_again(
 ) -> None:
     machine.start()
     machine.ask(PROMPT)
-    machine.server.state.options = replace(machine.server.state.options, slot_fault=fault)
+    machine.fail(fault)
     machine.stop(limit_s=0.2)
     assert machine.files() == []
     machine.start()
@@ -151,14 +160,11 @@ def test_a_restore_that_fails_is_no_failed_load(
 def test_what_fails_twice_in_a_row_is_not_tried_again(
     machine: Machine, failing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    machine.start()
-    machine.ask(PROMPT)
-    machine.stop()
+    machine.serve(PROMPT)
     for _ in range(3):
         machine.start(slot_fault="error" if failing == "restored" else "")
         machine.ask(PROMPT)
-        fault = "error" if failing == "saved" else ""
-        machine.server.state.options = replace(machine.server.state.options, slot_fault=fault)
+        machine.fail("error" if failing == "saved" else "")
         machine.stop()
     off = f"prompts could not be {failing} 2 times in a row"
     assert machine.caches.summary("m").off == off
@@ -188,21 +194,11 @@ def test_a_restore_that_does_nothing_is_noticed_by_the_answers(
 def test_a_model_with_a_sliding_window_is_given_up_after_one_miss_with_advice(
     machine: Machine,
 ) -> None:
-    machine.weights.write_bytes(
-        gguf(
-            {
-                "general.architecture": "gemma3",
-                "gemma3.block_count": 18,
-                "gemma3.context_length": 32768,
-                "gemma3.embedding_length": 640,
-                "gemma3.attention.head_count": 4,
-                "gemma3.attention.head_count_kv": 1,
-                "gemma3.attention.key_length": 256,
-                "gemma3.attention.value_length": 256,
-                "gemma3.attention.sliding_window": 512,
-            }
-        )
-    )
+    known = {"block_count": 18, "context_length": 32768, "embedding_length": 640}
+    heads = {"head_count": 4, "head_count_kv": 1, "key_length": 256, "value_length": 256}
+    known |= {f"attention.{name}": size for name, size in {**heads, "sliding_window": 512}.items()}
+    metadata = {f"gemma3.{name}": size for name, size in known.items()}
+    machine.weights.write_bytes(gguf({"general.architecture": "gemma3", **metadata}))
     assert swap(machine, slot_fault="noop") == 0
     machine.settle()
     advice = "with --swa-full it would work, and need up to 0.6 GiB more memory"
@@ -210,15 +206,13 @@ def test_a_model_with_a_sliding_window_is_given_up_after_one_miss_with_advice(
 
 
 def test_other_prompts_are_no_proof_against_a_restore(machine: Machine) -> None:
-    def again() -> None:
-        machine.stop()
-        machine.start()
-
     swap(machine)
     for text in ["short", " ".join(["other words"] * 200)]:
-        again()
+        machine.stop()
+        machine.start()
         assert machine.ask(text) == 0
-    again()
+    machine.stop()
+    machine.start()
     assert machine.ask(PROMPT) > 0 or machine.told.count(("missed", TOKENS)) == 0
     assert machine.caches.summary("m").off == ""
 
@@ -243,9 +237,7 @@ def test_what_does_not_fit_is_not_restored(machine: Machine, what: str) -> None:
     adapter = machine.folder.parent / "a.gguf"
     adapter.write_bytes(b"adapter")
     machine.model = replace(machine.model, cmd=f"{machine.model.cmd} --lora {adapter}")
-    machine.start()
-    machine.ask(PROMPT)
-    machine.stop()
+    machine.serve(PROMPT)
     machine.settle()
     OTHERS[what](machine)
     os.utime(machine.weights, (1e9, 1e9) if what == "weights" else None)
@@ -277,9 +269,7 @@ def test_files_are_on_the_disk_before_they_may_outlive_a_boot(
 
     if not is_synced:
         monkeypatch.setattr(os, "fsync", refuse)
-    machine.start()
-    machine.ask(PROMPT)
-    machine.stop()
+    machine.serve(PROMPT)
     assert [boot_id() in file.name for file in machine.files()] == [not is_synced]
 
 
@@ -298,10 +288,7 @@ def test_two_models_and_two_slots_share_a_folder(machine: Machine) -> None:
 def test_the_oldest_leave_and_a_tenth_of_the_disk_stays_free(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine.start(slots=3)
-    for word in "abc":
-        machine.ask(f"{word} {PROMPT}")
-    machine.stop()
+    machine.serve(*(f"{word} {PROMPT}" for word in "abc"), slots=3)
     files = machine.files()
     sizes = [file.stat().st_size for file in files]
     for age, file in enumerate(files):
@@ -310,16 +297,12 @@ def test_the_oldest_leave_and_a_tenth_of_the_disk_stays_free(
     assert machine.files() == files[:2]
     disk = os.statvfs_result((4096, 4096, 1000, 1000, 0, 1000, 1000, 1000, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _: disk)
-    machine.start()
-    machine.ask(PROMPT)
-    machine.stop()
+    machine.serve(PROMPT)
     assert [outcome for outcome, _ in machine.told].count("saved") == 3
 
 
 def test_what_is_old_or_half_written_or_of_a_removed_model_is_deleted(machine: Machine) -> None:
-    machine.start()
-    machine.ask(PROMPT)
-    machine.stop()
+    machine.serve(PROMPT)
     (file,) = machine.files()
     part = file.parent / f"llmsnap-{machine.caches.state.instance}-12ab{PART_SUFFIX}"
     foreign = file.parent / "mine.bin"
@@ -334,10 +317,7 @@ def test_what_is_old_or_half_written_or_of_a_removed_model_is_deleted(machine: M
 
 
 def test_it_saves_only_what_is_worth_it(machine: Machine) -> None:
-    machine.start(slots=2)
-    machine.ask("short " * 100)
-    machine.ask(PROMPT)
-    machine.stop()
+    machine.serve("short " * 100, PROMPT, slots=2)
     assert [file.name.split("-")[5] for file in machine.files()] == [str(TOKENS)]
     pace = machine.caches.known("m").pace
     pace.prompt_per_s, pace.save_s = 1e9, 1e-3

@@ -3,14 +3,9 @@ from collections.abc import Callable
 import pytest
 from gevent.event import Event
 
-from llmsnap.errors import LoadAborted, ProcessError, Unreachable
+from llmsnap.errors import ChildExited, LoadAborted, ProcessError, Unreachable
 from llmsnap.models.transition import Goal, Interrupt, Transition
 from llmsnap.tasks import TaskGroup
-
-
-@pytest.fixture
-def tasks() -> TaskGroup:
-    return TaskGroup("test")
 
 
 def opened(tasks: TaskGroup, run: Callable[[Transition], object]) -> Transition:
@@ -44,43 +39,28 @@ def test_a_move_killed_before_it_ran_is_settled_too(tasks: TaskGroup) -> None:
         transition.wait_outcome()
 
 
-class Bench:
-    def __init__(self) -> None:
-        self.exited, self.aborted = Event(), Event()
-        self.tasks = TaskGroup("test")
-        self.interrupt = Interrupt(
-            self.exited, self.aborted, lambda: LoadAborted("told"), self.tasks
-        )
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-def test_a_call_returns_what_it_returns_and_raises_what_it_raises(bench: Bench, capsys) -> None:
+def test_a_call_returns_what_it_returns_and_raises_what_it_raises(interrupt: Interrupt) -> None:
     def fail() -> None:
         raise Unreachable("no server there")
 
-    assert bench.interrupt.call("x", lambda: 7) == 7
-    assert bench.interrupt.call("x", lambda: None) is None
+    assert interrupt.call("x", lambda: 7) == 7
+    assert interrupt.call("x", lambda: None) is None
     with pytest.raises(Unreachable):
-        bench.interrupt.call("x", fail)
+        interrupt.call("x", fail)
     with pytest.raises(RuntimeError, match="bug"):
-        bench.interrupt.call("x", lambda: {}["bug"])
+        interrupt.call("x", lambda: {}["bug"])
 
 
 @pytest.mark.parametrize("event", ["exited", "aborted"])
-def test_a_call_that_hangs_is_left_when_something_happens(bench: Bench, event: str) -> None:
-    bench.tasks.spawn("trigger", getattr(bench, event).set)
-    with pytest.raises(LoadAborted, match="told"):
-        bench.interrupt.call("x", Event().wait)
-    with pytest.raises(LoadAborted):
-        bench.interrupt.call("x", lambda: 7)
-
-
-def test_a_pause_ends_with_its_time_or_with_an_error(bench: Bench) -> None:
-    bench.interrupt.pause(0.001)
-    bench.tasks.spawn("trigger", bench.exited.set)
-    with pytest.raises(LoadAborted):
-        bench.interrupt.pause(60)
+@pytest.mark.parametrize(
+    "wait", [lambda each: each.call("x", Event().wait), lambda each: each.pause(60)]
+)
+def test_a_call_or_a_pause_is_left_when_something_happens(
+    interrupt: Interrupt, tasks: TaskGroup, event: str, wait, request: pytest.FixtureRequest
+) -> None:
+    interrupt.pause(0.001)
+    tasks.spawn("trigger", request.getfixturevalue(event).set)
+    with pytest.raises(ChildExited, match="gone"):
+        wait(interrupt)
+    with pytest.raises(ChildExited):
+        interrupt.call("x", lambda: 7)

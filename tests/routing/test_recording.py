@@ -87,6 +87,8 @@ def test_an_error_survives_as_type_and_text(event: msg.Event) -> None:
 
 def test_every_kind_of_event_is_covered() -> None:
     assert {recorded_name(type(event)) for event in [*EVENTS, *FAILURES]} == set(EVENT_TYPES)
+    hot = {msg.RequestArrived, msg.LeaseReturned}
+    assert hot | set(Scheduler()._handlers) == {type(event) for event in [*EVENTS, *FAILURES]}
 
 
 def recording() -> list[str]:

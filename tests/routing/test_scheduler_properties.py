@@ -9,6 +9,7 @@ books are compared with what really happened, and at the end everything must com
 
 import os
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -90,34 +91,29 @@ def budgets(draw: st.DrawFn, *, obstacles: bool = True) -> Memory:
 
     *obstacles* are pinned models and other programs, for which others may wait without end.
     """
-    devices = [
-        Device(
-            "gpu0", draw(st.integers(4, 12)), others=draw(st.integers(0, 2)) if obstacles else 0
-        ),
-        Device("gpu1", draw(st.integers(4, 12)), reserve=1),
-        Device("ram", 20),
-    ]
-    sizes = st.integers(1, 9)
+    sizes, ram = st.integers(1, 9), st.integers(0, 4)
+    cards = st.integers(4, 12)
+    shares = st.dictionaries(st.sampled_from(["gpu0", "gpu1", "ram"]), sizes, max_size=2)
+    others = draw(st.integers(0, 2)) if obstacles else 0
     return Memory(
-        devices,
-        (
+        [
+            Device("gpu0", draw(cards), others=others),
+            Device("gpu1", draw(cards), reserve=1),
+            Device("ram", 20),
+        ],
+        [
             Need(
                 name,
-                shares=tuple(
-                    Share(device, draw(sizes))
-                    for device in draw(
-                        st.sets(st.sampled_from(["gpu0", "gpu1", "ram"]), max_size=2)
-                    )
-                ),
-                anywhere=draw(st.sampled_from([0, 0, 3])),
-                asleep=(Share("ram", draw(st.integers(0, 4))),),
+                tuple(Share(*each) for each in draw(shares).items()),
+                draw(st.sampled_from([0, 0, 3])),
+                asleep=(Share("ram", draw(ram)),),
                 is_known=draw(st.sampled_from([True, True, True, False])),
                 is_pinned=obstacles and draw(st.sampled_from([False, False, True])),
                 evict_cost=draw(st.sampled_from([1.0, 5.0])),
                 apart=draw(st.sampled_from(["", "", "one"])),
             )
             for name in NAMES
-        ),
+        ],
     )
 
 
@@ -128,6 +124,20 @@ options = st.builds(
     st.sampled_from([2.0, 30.0, 120.0]),
     st.sampled_from([0.0, 300.0, 3600.0]),
     st.sampled_from([0, 0, 1, 3]),
+)
+
+
+faults = st.fixed_dictionaries(
+    {},
+    optional={
+        "failures": st.integers(1, 3),
+        "lacks": st.integers(1, 3),
+        "held_s": spans,
+        "sleep_fails": st.booleans(),
+        "stop_fails": st.booleans(),
+        "check_fails": st.booleans(),
+        "outruns_abort": st.booleans(),
+    },
 )
 
 
@@ -209,34 +219,15 @@ class Life(RuleBasedStateMachine):
         if self.world.models[name].state in (State.READY, State.ASLEEP):
             self.world.crash(name)
 
-    @rule(name=names, failures=st.integers(1, 3), sleep_fails=st.booleans())
-    def break_model(self, name: str, failures: int, sleep_fails: bool) -> None:
-        model = self.world.models[name]
-        model.failures, model.sleep_fails = failures, sleep_fails
+    @rule(name=names, faults=faults)
+    def break_model(self, name: str, faults: dict[str, Any]) -> None:
+        for fault, value in faults.items():
+            setattr(self.world.models[name], fault, value)
 
     @rule(name=names, faulty=st.booleans())
     def suspect(self, name: str, faulty: bool) -> None:
         self.world.models[name].faulty = faulty
         self.world.suspect(name)
-
-    @rule(name=names, lacks=st.integers(1, 3))
-    def lack(self, name: str, lacks: int) -> None:
-        """The next loads of a model run out of memory."""
-        self.world.models[name].lacks = lacks
-
-    @rule(name=names, held_s=spans)
-    def hold(self, name: str, held_s: float) -> None:
-        """The memory for the next loads of a model comes late."""
-        self.world.models[name].held_s = held_s
-
-    @rule(name=names, stop_fails=st.booleans())
-    def hang(self, name: str, stop_fails: bool) -> None:
-        self.world.models[name].stop_fails = stop_fails
-
-    @rule(name=names, check_fails=st.booleans(), outruns_abort=st.booleans())
-    def surprise(self, name: str, check_fails: bool, outruns_abort: bool) -> None:
-        model = self.world.models[name]
-        model.check_fails, model.outruns_abort = check_fails, outruns_abort
 
     @rule(name=names, blocked=st.booleans())
     def crowd(self, name: str, blocked: bool) -> None:

@@ -27,9 +27,14 @@ def test_a_record_has_what_each_phase_took() -> None:
     world.run(6.0)
     world.later(3.0, lambda: world.finish(stream))
     world.run(30.0)
+    record = world.records[-1]
+    assert str(record) == (
+        f"swap {record.swap_id}: start b for request, done; evicted a (stop); 1 waited; "
+        "wait 6.00 s, drain 3.00 s, evict 0.50 s, load 1.00 s"
+    )
     # b waits until a had its turn of twice 5 s, from its start at 1 s on; it asked at 5 s.
     phases = (("wait", 6.0), ("drain", 3.0), ("evict", 0.5), ("load", 1.0))
-    assert world.records[-1].phases == phases
+    assert record.phases == phases
 
 
 def test_parts_of_leaving_and_loading_are_phases_of_a_record() -> None:
@@ -263,6 +268,7 @@ def test_a_failed_load_tells_all_who_wait_and_brings_nothing_back() -> None:
     assert [a.refused.error for a in asked if a.refused] == [BOOM] * 3
     assert world.records[-1].outcome is SwapOutcome.FAILED
     assert world.records[-1].error == str(BOOM)
+    assert str(world.records[-1]).endswith("; exited with code 1")
     world.run(5.0)
     assert world.state("a") == world.state("b") == "stopped", "what was evicted stays away"
     world.occupy("a")

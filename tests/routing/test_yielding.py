@@ -42,8 +42,6 @@ SLEEPER = Facts(leave_by=SLEEP)
         ((A, B), 3, {}, ("a", STOP)),  # equal costs: order of definition
         ((A, B), 3, {"a": Facts(uses=5.0)}, ("b", STOP)),
         ((A, B), 3, {"b": Facts(start_s=2.0)}, ("b", STOP)),  # loads faster
-        ((A, B), 3, {"a": Facts(idle_since=9.0, uses=1.0)}, ("b", STOP)),
-        ((A, B), 6, {"b": GONE}, None),
         ((replace(A, is_pinned=True), B), 3, {}, ("b", STOP)),
         ((need("a", 6, asleep=1), B), 3, {"a": SLEEPER}, ("a", SLEEP)),
         ((need("a", 6, asleep=6), B), 3, {"a": SLEEPER}, ("a", STOP)),  # sleep frees nothing
