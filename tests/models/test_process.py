@@ -50,7 +50,7 @@ class Bench:
             id="m",
             cmd="serve",
             proxy=upstream.url,
-            health_check_timeout_s=3,
+            health_check_timeout_s=30,
             can_sleep=True,
             sleep_endpoints=(Endpoint("/sleep"), Endpoint("/sleep2")),
             wake_endpoints=(Endpoint("/wake"),),
@@ -165,7 +165,7 @@ def test_a_load_that_ran_out_of_memory_says_so_by_the_last_output(bench: Bench) 
     gevent.idle()
     bench.log.feed(b"CUDA error: out of memory\n")
     handle.gone.set()
-    waiting.join(2)
+    waiting.join(10)
     assert isinstance(waiting.value, OutOfMemory)
     shown = "m: out of memory while loading (CUDA out of memory): ended with exit code 1"
     assert str(waiting.value) == shown
@@ -177,7 +177,7 @@ def test_the_end_of_a_server_is_seen_by_who_asked_it(loaded: Bench) -> None:
     asking = loaded.spawn(process.wait_end, address, 5.0)
     gevent.idle()
     loaded.launcher.handles[0].exit(9)
-    asking.join(2)
+    asking.join(10)
     assert "exit code 9" in str(asking.value)
     assert process.state is State.STOPPED, "by then all others can see it"
     assert "exit code 9" in str(process.wait_end(address, 5.0)), "and it is not waited for again"
@@ -365,7 +365,7 @@ def with_hooks(bench: Bench, *, limit_s: float = 10.0, **hooks: tuple[HookCall, 
     bench.configure(unload_timeout_s=limit_s, hooks=Hooks(**hooks))
 
 
-def hook(path: str, *, fails: bool = False, timeout_s: float = 3.0) -> HookCall:
+def hook(path: str, *, fails: bool = False, timeout_s: float = 10.0) -> HookCall:
     return HookCall(Endpoint(path, timeout_s=timeout_s), fails=fails)
 
 

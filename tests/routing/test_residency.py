@@ -6,6 +6,7 @@ from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import Outcome, RefusalReason
 from llmsnap.routing.residency import (
     ALONE,
+    Blocked,
     Group,
     Groups,
     Plan,
@@ -13,7 +14,7 @@ from llmsnap.routing.residency import (
 )
 from llmsnap.routing.swaps import MIN_RECHECK_S
 from tests.routing.facts import gpu, need
-from tests.routing.world import Crowded, World, evicts, group
+from tests.routing.world import World, evicts, group
 
 RUNNING = frozenset("abcdefgx")
 
@@ -120,55 +121,41 @@ def test_a_model_that_never_fits_is_refused_at_once_and_nothing_leaves_for_it() 
     assert world.state("a") == "ready"
 
 
-def crowded(
-    *blocked: str, recheck_s: tuple[float, ...] = (), **settings: float
-) -> tuple[World, set[str]]:
-    """Two models that evict each other, and those whose room other programs hold now."""
-    held = set(blocked)
-    residency = Crowded(Groups([group("g", "a b")]), held, *recheck_s)
-    return World("a b", residency=residency, **settings), held
+CROWDED = "a needs 6.0 GiB on gpu0; other programs hold 10.0 GiB of gpu0 (game (pid 7))"
 
 
 def test_a_model_whose_room_others_hold_waits_and_says_why() -> None:
-    world, held = crowded("a")
+    world = World("a", residency=Memory([gpu(14, others=10)], [need("a", 6)]))
     asked = world.request("a")
-    assert world.view("a").why == "game (pid 7) holds the room of a"
+    assert (world.view("a").why, world.started) == (CROWDED, [])
     assert world.view("a").eta_s == 10.0  # asked again in 5 s, then a load of 5 s
-    assert world.started == []
-    held.clear()
-    world.run(4.9)
-    assert world.started == []  # no event tells of other programs
-    world.run(1.2)
+    assert world.wake_at == 5.0
+    world.run(20.0)
+    world.refigure(Memory([gpu(14)], [need("a", 6)]))
+    world.run(1.0)
     assert asked.in_flight
 
 
-def test_a_blocked_model_is_planned_again_as_soon_as_a_fact_changes() -> None:
-    world, held = crowded("b")
-    stream = world.request("a")
-    world.run(2.0)
-    world.request("b")
-    world.run(20.0)
-    held.clear()
-    assert world.started == ["a"]
-    world.finish(stream)
-    assert world.started == ["a", "b"]
-
-
 def test_a_blocked_request_is_refused_at_its_deadline_with_the_reason() -> None:
-    world, _ = crowded("a", queue_timeout_s=60.0)
+    crowded = Memory([gpu(14, others=10)], [need("a", 6)])
+    world = World("a", residency=crowded, queue_timeout_s=60.0)
     asked, load = world.request("a"), world.load("a")
     hasty = world.request("a", max_wait_s=7.0)
     world.run(60.0)
     assert asked.refused
-    assert hasty.refused
     assert (asked.refused_at, hasty.refused_at) == (60.0, 7.0)
-    assert asked.refused.reason is RefusalReason.QUEUE_TIMEOUT
-    assert asked.refused.why == "game (pid 7) holds the room of a"
+    assert asked.reason is hasty.reason is RefusalReason.QUEUE_TIMEOUT
+    assert asked.refused.why == CROWDED
     assert world.outcome(load) is Outcome.QUEUE_TIMEOUT
     assert world.next_at() is None
 
 
+class Impatient(Groups):
+    def plan(self, *_: object, **__: object) -> Blocked:  # type: ignore[override]
+        return Blocked("no room", 0.0)
+
+
 def test_a_residency_is_not_asked_again_without_a_pause() -> None:
-    world, _ = crowded("a", recheck_s=(0.0,))
+    world = World("a", residency=Impatient())
     world.request("a")
     assert world.wake_at == MIN_RECHECK_S

@@ -28,7 +28,7 @@ from llmsnap.routing.memory import Device, Memory, Need, Share
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.policies import POLICIES
 from llmsnap.routing.residency import Groups, LoadKind
-from tests.routing.world import BOOM, Asked, Crowded, World, group, matrix
+from tests.routing.world import BOOM, Asked, World, group, matrix
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 NAMES = "abcde"
@@ -117,7 +117,7 @@ def budgets(draw: st.DrawFn, *, obstacles: bool = True) -> Memory:
     )
 
 
-plans = st.one_of(groups(), matrices(), budgets())
+plans = st.one_of(groups(), matrices(), budgets(), budgets())
 options = st.builds(
     SchedulerOptions,
     st.sampled_from(sorted(POLICIES)),
@@ -149,8 +149,7 @@ class Life(RuleBasedStateMachine):
         self, plan: Groups | Matrix | Memory, chosen: SchedulerOptions, data: st.DataObject
     ) -> None:
         self.world = world = World(" ".join(NAMES))
-        self.blocked: set[str] = set()
-        world.residency, world.options = Crowded(plan, self.blocked), chosen
+        world.residency, world.options = plan, chosen
         for name in NAMES:
             world.rules[name] = data.draw(model_rules(name))
             model = world.models[name]
@@ -229,12 +228,7 @@ class Life(RuleBasedStateMachine):
         self.world.models[name].faulty = faulty
         self.world.suspect(name)
 
-    @rule(name=names, blocked=st.booleans())
-    def crowd(self, name: str, blocked: bool) -> None:
-        """Other programs take the room of a model, or give it back."""
-        (self.blocked.add if blocked else self.blocked.discard)(name)
-
-    @precondition(lambda self: isinstance(self.world.residency.residency, Memory))
+    @precondition(lambda self: isinstance(self.world.residency, Memory))
     @rule(
         others=st.lists(st.integers(0, 9), min_size=3, max_size=3),
         measured=st.dictionaries(
@@ -244,9 +238,7 @@ class Life(RuleBasedStateMachine):
     )
     def remeasure(self, others: list[int], measured: dict[str, Share], asleep: bool) -> None:
         """Other programs use more or less, and models hold more than they need."""
-        crowded = self.world.residency
-        assert isinstance(crowded, Crowded)
-        budget = crowded.residency
+        budget = self.world.residency
         assert isinstance(budget, Memory)
         devices = [
             replace(each, others=size) for each, size in zip(budget.devices, others, strict=True)
@@ -259,7 +251,7 @@ class Life(RuleBasedStateMachine):
             )
             for each in budget.needs
         ]
-        self.world.refigure(Crowded(Memory(devices, needs), self.blocked))
+        self.world.refigure(Memory(devices, needs))
 
     @rule(name=names)
     def check_fails_late(self, name: str) -> None:
@@ -286,7 +278,7 @@ class Life(RuleBasedStateMachine):
     def regroup(
         self, plan: Groups | Matrix | Memory, chosen: SchedulerOptions, restart: set[str]
     ) -> None:
-        self.world.residency = Crowded(plan, self.blocked)
+        self.world.residency = plan
         self.world.options = chosen
         self.world.configure(restart=restart)
 
@@ -321,8 +313,7 @@ class Life(RuleBasedStateMachine):
         for model in world.models.values():
             model.failures = model.lacks = 0
             model.stop_fails = model.check_fails = False
-        self.blocked.clear()
-        if isinstance(world.residency, Crowded) and isinstance(world.residency.residency, Memory):
+        if isinstance(world.residency, Memory):
             self.remeasure(others=[0, 0, 0], measured={}, asleep=False)
         for name in list(world.stuck):
             world.die(name)

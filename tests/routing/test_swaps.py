@@ -327,6 +327,11 @@ def test_only_a_crash_within_ten_seconds_is_a_failed_load() -> None:
         if failures < 2:
             world.occupy("a")
     assert world.refusal("a").retry_after_s == 1.0
+    world.run(1.0)
+    world.occupy("a")
+    world.run(10.0)
+    world.unload("a")
+    assert world.view("a").failures == 0, "a good turn makes up for them"
 
 
 def test_those_who_wait_survive_the_first_crash_of_their_model_and_not_the_second() -> None:

@@ -23,13 +23,9 @@ from llmsnap.routing.messages import ModelRules, SchedulerOptions, SwapRecord
 from llmsnap.routing.pools import here_of
 from llmsnap.routing.residency import (
     Action,
-    Answer,
-    Blocked,
     Group,
     Groups,
     LoadKind,
-    ModelFacts,
-    Plan,
     Residency,
 )
 from llmsnap.routing.scheduler import Scheduler
@@ -545,8 +541,6 @@ class World:
 
     def _forbidden(self, residency: Residency, target: str, present: list[str]) -> set[str]:
         """The models beside which *target* must not be loaded; the devices, for a memory budget."""
-        if isinstance(residency, Crowded):
-            residency = residency.residency
         residency = here_of(residency)
         if not isinstance(residency, Memory):
             return forbidden(residency, target, present)
@@ -573,8 +567,6 @@ class World:
         *decided* are the swaps of before this step; those decided in it count in their order.
         """
         memory = self.residency
-        if isinstance(memory, Crowded):
-            memory = memory.residency
         if not isinstance(memory, Memory):
             return
         known = self.scheduler._state.models
@@ -685,31 +677,6 @@ def gate_shut(**settings: Any) -> tuple[World, Asked, Asked, Asked]:
     return world, stream, asked, held
 
 
-class Crowded:
-    """Another residency on a machine where other programs hold the room of *blocked* models."""
-
-    def __init__(self, residency: Residency, blocked: set[str], *recheck_s: float) -> None:
-        self.residency = residency
-        self.replans = residency.replans
-        self.compatible = residency.compatible
-        self.swap_set = residency.swap_set
-        self.blocked = blocked
-        self.recheck_s = recheck_s
-
-    def plan(
-        self,
-        target: str,
-        running: Collection[str],
-        facts: Mapping[str, ModelFacts],
-        current: Plan | None = None,
-        *,
-        now: float = 0.0,
-    ) -> Answer:
-        if target in self.blocked:
-            return Blocked(f"game (pid 7) holds the room of {target}", *self.recheck_s)
-        return self.residency.plan(target, running, facts, current, now=now)
-
-
 def _after_swaps(
     memory: Memory, model: ModelState, how: Mapping[str, Action | None], decided: Collection[int]
 ) -> tuple[int, ...]:
@@ -731,9 +698,6 @@ def _after_swaps(
 
 def with_lack(residency: Residency, model_id: str) -> Residency:
     """Return *residency* after a load of *model_id* ran out of memory."""
-    if isinstance(residency, Crowded):
-        inner = with_lack(residency.residency, model_id)
-        return Crowded(inner, residency.blocked, *residency.recheck_s)
     if not isinstance(residency, Memory):
         return residency
     needs = [grown(each, 1) if each.model_id == model_id else each for each in residency.needs]
@@ -742,8 +706,6 @@ def with_lack(residency: Residency, model_id: str) -> Residency:
 
 def forbidden(residency: Residency, target: str, present: Collection[str]) -> set[str]:
     """The models among *present* beside which *target* must not be loaded."""
-    if isinstance(residency, Crowded):
-        residency = residency.residency
     if isinstance(residency, Matrix):
         return set() if residency.allows({target, *present}) else set(present)
     assert isinstance(residency, Groups)
