@@ -271,10 +271,7 @@ def test_how_soon_a_model_can_serve() -> None:
 
 def test_a_model_that_may_not_be_started_yet_is_failing() -> None:
     world = World("a")
-    world.models["a"].failures = 2
-    for _ in range(2):
-        world.request("a")
-        world.run(1.0)
+    world.fail("a")
     assert standings(world, "a") == [Standing.FAILING]
     world.run(60.0)
     assert standings(world, "a") == [COLD]
