@@ -15,7 +15,6 @@ from llmsnap.models.control import parse_address
 from llmsnap.models.facts import definition_of
 from llmsnap.models.transition import Interrupt
 from llmsnap.statedir import StateDir
-from llmsnap.tasks import TaskGroup
 from tests.config.reading import model
 from tests.fakes.upstream import FakeUpstream
 
@@ -40,7 +39,7 @@ class Lease:
 class Bench:
     """Checks of one model, over a server that gives *answers* in turn, the last one for ever."""
 
-    def __init__(self, upstream: FakeUpstream, state: StateDir) -> None:
+    def __init__(self, upstream: FakeUpstream, state: StateDir, interrupt: Interrupt) -> None:
         self.upstream = upstream
         self.answers: list[object] = ["1 2 3"]
         self.asked = 0
@@ -52,7 +51,7 @@ class Bench:
         self.faulty: list[tuple[str, bool]] = []
         self.model = model(SLEEPY)
         self.checks = ServerChecks(state, self._rest, self._on_faulty)
-        self.tasks = TaskGroup("test")
+        self.interrupt = interrupt
         upstream.handler = self._answer
         upstream.start()
         self.address = parse_address(upstream.url)
@@ -93,20 +92,16 @@ class Bench:
 
     def fault(self, *answers: object) -> str:
         self.answers = list(answers) or self.answers
-        interrupt = Interrupt(Event(), Event(), lambda: RuntimeError("over"), self.tasks)
-        return self.checks.fault(self.model, self.address, interrupt)
+        return self.checks.fault(self.model, self.address, self.interrupt)
 
 
 @pytest.fixture
-def bench(
-    upstream: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Bench]:
+def bench(upstream, interrupt, tmp_path: Path, monkeypatch) -> Iterator[Bench]:
     monkeypatch.setattr(module, "QUIET_S", 0.001)
-    made = Bench(upstream, StateDir(tmp_path))
+    made = Bench(upstream, StateDir(tmp_path), interrupt)
     yield made
     made.hanging.set()
     made.checks.close()
-    made.tasks.close()
 
 
 def rule(bench: Bench) -> Rule:

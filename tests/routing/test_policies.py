@@ -6,7 +6,7 @@ from llmsnap.routing.entries import ModelState
 from llmsnap.routing.messages import Due, DueRule, ModelRules, SchedulerOptions, change_of
 from llmsnap.routing.policies import AT_ONCE, NEVER, POLICIES, Fair, Fifo, Policy
 from llmsnap.routing.residency import Action
-from tests.routing.models import ready, waiting
+from tests.routing.facts import ready, waiting
 from tests.routing.world import World
 
 # --- policy ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from llmsnap.routing.entries import Waiter
 from llmsnap.routing.messages import LeaseReturned, ModelRules, SchedulerOptions
 from llmsnap.routing.state import SchedulerState
 from llmsnap.routing.timing import KEPT, Backoff, Durations, DurationStats, Timers, delay_s
-from tests.routing.models import ready
+from tests.routing.facts import ready
 
 # --- timing --------------------------------------------------------------------------------------
 
