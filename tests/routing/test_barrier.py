@@ -64,28 +64,25 @@ FULL = "gpu0 has 4.0 GiB free of 8.0 GiB; a process (pid 1073741824) holds 12288
 
 
 @pytest.mark.parametrize(
-    ("readings", "victims", "said"),
+    ("readings", "victims", "said", "missing"),
     [
-        ([gpu(4, victim=12), gpu(16)], [ME], []),
-        ([gpu(4, victim=12), gpu(4, other=12), gpu(16)], [ME], [FULL, ""]),
-        ([gpu(2, victim=4, other=10), gpu(6, other=10)], [ME], []),  # all of it is back
-        ([gpu(0, victim=4, other=10), gpu(8)], [None], []),  # enough, whoever held it
-        ([gpu(8)], [], []),
+        ([gpu(4, victim=12), gpu(16)], [ME], [], ""),
+        ([gpu(4, victim=12), gpu(4, other=12), gpu(16)], [ME], [FULL, ""], ""),
+        # All of it is back; another program took what is missing.
+        (
+            *([gpu(2, victim=4, other=10), gpu(6, other=10)], [ME], []),
+            "gpu0 has 6.0 GiB free of 8.0 GiB",
+        ),
+        ([gpu(0, victim=4, other=10), gpu(8)], [None], [], ""),  # enough, whoever held it
+        ([gpu(8)], [], [], ""),
     ],
 )
 def test_a_load_begins_when_there_is_enough_or_all_is_back(
-    readings: list[DeviceMemory], victims: list[int | None], said: list[str]
+    readings: list[DeviceMemory], victims: list[int | None], said: list[str], missing: str
 ) -> None:
-    assert Machine(*readings).swap(*victims) == said
-
-
-def test_a_load_beside_a_program_that_took_the_room_is_known_to_lack_it() -> None:
-    machine = Machine(gpu(2, victim=4, other=10), gpu(6, other=10))
-    machine.swap(ME)
-    assert machine.missing == "gpu0 has 6.0 GiB free of 8.0 GiB"
-    machine = Machine(gpu(4, victim=12), gpu(16))
-    machine.swap(ME)
-    assert machine.missing == ""
+    machine = Machine(*readings)
+    assert machine.swap(*victims) == said
+    assert machine.missing == missing
 
 
 def test_only_what_is_measured_is_waited_for() -> None:

@@ -136,19 +136,6 @@ def test_a_device_that_is_not_there_is_why_a_model_never_fits(text: str, why: st
     assert getattr(made.plan("m", [], {}), "reason", "") == why
 
 
-def test_newer_figures_let_a_load_begin() -> None:
-    needs = [need("a", 4), need("b", 6)]
-    machine = World("a b", residency=Memory([gpu(14, others=10)], needs))
-    machine.request("a", 60.0)
-    waits = machine.request("b", 1.0)
-    machine.run(1.5)
-    assert machine.preview("b")["answer"] == "blocked"
-    machine.refigure(Memory([gpu(14)], needs))
-    machine.run(1.5)
-    assert waits.granted_at is not None
-    assert machine.state("a") == "ready"
-
-
 def test_a_model_that_holds_more_than_it_needs_counts_as_what_it_holds() -> None:
     machine = World("a b", residency=Memory([gpu(14)], [need("a", 4), need("b", 6)]))
     machine.serve("a")

@@ -76,12 +76,6 @@ def test_beyond_that_it_is_never_worse_than_greedy(
         assert found.nodes <= MOST_NODES + 2 * len(candidates) * len(candidates)
 
 
-def test_nothing_leaves_where_nothing_is_wanted() -> None:
-    found = cheapest([[Way(1.0, (5, 5), (False, 0.0))]], (0, -3))
-    assert found is not None
-    assert found.chosen == (None,)
-
-
 IDLE = (False, 0.0)
 
 

@@ -1,21 +1,14 @@
 import pytest
 
-from llmsnap.config import loads
 from llmsnap.models import State
 from llmsnap.routing.entries import ModelState
-from llmsnap.routing.messages import Due, DueRule, ModelRules, SchedulerOptions, change_of
-from llmsnap.routing.policies import AT_ONCE, NEVER, POLICIES, Fair, Fifo, Policy
+from llmsnap.routing.messages import Due, DueRule, ModelRules, SchedulerOptions
+from llmsnap.routing.policies import AT_ONCE, NEVER, Fair, Fifo, Policy
 from llmsnap.routing.residency import Action
 from tests.routing.facts import ready, waiting
 from tests.routing.world import World
 
 # --- policy ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("use", POLICIES)
-def test_every_policy_can_be_configured(use: str) -> None:
-    config = loads(f"models: {{}}\nrouting: {{scheduler: {{use: {use}}}}}")
-    assert change_of(config).options.policy == use
 
 
 @pytest.mark.parametrize("policy", [Fair(SchedulerOptions()), Fifo(SchedulerOptions())])

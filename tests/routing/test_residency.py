@@ -130,6 +130,7 @@ def test_a_model_whose_room_others_hold_waits_and_says_why() -> None:
     assert (world.view("a").why, world.started) == (CROWDED, [])
     assert world.view("a").eta_s == 10.0  # asked again in 5 s, then a load of 5 s
     assert world.wake_at == 5.0
+    assert world.preview("a")["answer"] == "blocked"
     world.run(20.0)
     world.refigure(Memory([gpu(14)], [need("a", 6)]))
     world.run(1.0)
