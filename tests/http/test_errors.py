@@ -90,22 +90,24 @@ MODEL_FAILED = [
 CONFLICTS = [errors.NotReady("x", 3.0), errors.SleepNotConfigured("x")]
 
 
-@pytest.mark.parametrize("error", [*MODEL_FAILED, *CONFLICTS])
-def test_a_failed_model_and_a_conflict_are_not_worth_a_retry(error: LlmsnapError) -> None:
+MAY_PASS = "LoadAborted QueueTimeout Draining Unreachable UpstreamTimeout UpstreamBroke"
+BUSY = errors.TooManyInFlight("x")
+
+
+@pytest.mark.parametrize(
+    ("error", "should_retry", "says_when"),
+    [
+        *((error, "false", False) for error in MODEL_FAILED),
+        *((error, "false", None) for error in CONFLICTS),
+        *((getattr(errors, name)("x"), None, False) for name in MAY_PASS.split()),
+        (BUSY, None, True),
+    ],
+)
+def test_which_failures_are_worth_a_retry(error, should_retry, says_when) -> None:
     """Client libraries ask three times on 409 alone; the request has said that it will not wait."""
     headers = dict(error_answer(error)[1])
-    assert headers["X-Should-Retry"] == "false"
-    assert error in CONFLICTS or "Retry-After" not in headers
-
-
-MAY_PASS = "LoadAborted QueueTimeout Draining TooManyInFlight Unreachable UpstreamTimeout"
-
-
-@pytest.mark.parametrize("name", [*MAY_PASS.split(), "UpstreamBroke"])
-def test_what_may_pass_may_be_tried_again(name: str) -> None:
-    headers = dict(error_answer(getattr(errors, name)("x"))[1])
-    assert "X-Should-Retry" not in headers
-    assert ("Retry-After" in headers) is (name == "TooManyInFlight")
+    assert headers.get("X-Should-Retry") == should_retry
+    assert says_when is None or ("Retry-After" in headers) is says_when
 
 
 def events(stream: bytes) -> list[tuple[str, dict]]:

@@ -79,6 +79,7 @@ FROM = {"client_ip": "9.9.9.9"}
 ALL = {"pass_credentials": True}
 CREDENTIALS = [("Authorization", "Bearer client"), ("X-Api-Key", "client")]
 THEIRS = [("Host", "peer:1"), ("Authorization", "Bearer theirs"), ("X-Api-Key", "theirs")]
+PEER = {"host": "peer:1", "api_key": "theirs", "pass_credentials": True}
 UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
 SESSIONS = [("Cookie", "a=1; llmsnap-session-8080=x; b=llmsnap-session")]
 TEAM = {"own": (("X-Team", "theirs"), ("Cookie", ""))}
@@ -113,7 +114,7 @@ FOREIGN = {"foreign": True, "pass_credentials": True}
         ([("Connection", "a, Upgrade"), *UPGRADE[1:]], {"upgrade": True}, {}, UPGRADE),
         (CREDENTIALS, ALL, {}, CREDENTIALS),
         (CREDENTIALS, {}, {}, []),
-        ([("Host", "me"), *CREDENTIALS], {"host": "peer:1", "api_key": "theirs"}, {}, THEIRS),
+        ([("Host", "me"), *CREDENTIALS], PEER, {}, THEIRS),
         ([("x-team", "red"), ("Cookie", "c")], TEAM, {}, [("X-Team", "theirs"), ("Cookie", "")]),
         (SESSIONS, {}, {}, [("Cookie", "a=1; b=llmsnap-session")]),
         ([("Cookie", "llmsnap-session=x;llmsnap-session-1=y")], {}, {}, []),

@@ -2,9 +2,15 @@
 
 from typing import Any
 
+from llmsnap.http.headers import RequestRule
+from llmsnap.proxy.client import UpstreamTimeouts
 from llmsnap.proxy.context import RequestContext
+from llmsnap.proxy.dispatch import Dispatcher
+from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.payload import Payload
-from tests.fakes.calls import make_request
+from llmsnap.proxy.pool import ConnectionPool
+from llmsnap.proxy.request import UpstreamSettings
+from tests.fakes.calls import FakeQueue, make_request, recorder
 
 
 class FakeExchange:
@@ -48,6 +54,12 @@ def sent(payload: Payload) -> bytes:
     return payload.body if isinstance(payload.body, bytes) else b"".join(payload.body())
 
 
+def target(strip=(), **settings: Any) -> UpstreamSettings:
+    """The settings of an upstream whose filters *strip* and set parameters."""
+    filters = CompiledFilter.from_settings(strip, settings)
+    return UpstreamSettings(RequestRule(), filters, UpstreamTimeouts())
+
+
 class FakeContext(RequestContext):
     """Notes what its observer is shown, and how it ends."""
 
@@ -66,3 +78,26 @@ class FakeContext(RequestContext):
 
     def close(self, error=None) -> None:
         self.ends.append(error)
+
+
+class DispatchWorld:
+    """A dispatcher whose queue a test controls, and what it records."""
+
+    def __init__(self, servers: Any) -> None:
+        self.queue, self.pool, self.recorder = FakeQueue(), ConnectionPool(), recorder()
+        self.dispatcher = Dispatcher(self.queue, servers, self.pool, self.recorder)
+
+    @property
+    def records(self) -> list:
+        return self.recorder.activity.snapshot()
+
+    def recorded(self, *fields: str) -> tuple:
+        """The *fields* of the only record."""
+        (record,) = self.records
+        return tuple(getattr(record, field) for field in fields)
+
+    def close(self) -> None:
+        assert not self.recorder.in_flight(), "every request is filed"
+        given = [ticket for ticket in self.queue.tickets if ticket._error is None]
+        assert not given, "every lease is taken"
+        self.pool.close()

@@ -329,13 +329,16 @@ def server(request) -> WireServer:
 
 
 @pytest.mark.parametrize("upload", UPLOADS)
-def test_an_early_answer_that_is_no_refusal_gets_the_whole_upload(pool, server, upload) -> None:
+@pytest.mark.parametrize("early", [0, len(OK) - 1], ids=["at the end", "early"])
+def test_an_answer_that_is_no_refusal_gets_the_whole_upload(pool, server, upload, early) -> None:
+    """Also an early one, and where the tickets of TLS come first."""
+
     def script(link: Link) -> None:
         size = len(link.sock.recv(1000))
-        link.send(OK[:-1])
+        link.send(OK[:early])
         while size < LARGE * 0.99 and (data := link.sock.recv(1 << 20)):
             size += len(data)
-        link.send(OK[-1:])
+        link.send(OK[early:])
         link.wait_closed()
 
     server.scripts = [script]
@@ -571,11 +574,11 @@ def test_localhost_is_tried_on_both_loopback_addresses() -> None:
         listener.bind(("::1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        with connect(parse_address(f"http://localhost:{port}"), 2) as link:
+        with connect(parse_address(f"http://localhost:{port}"), 4) as link:
             assert link.getpeername()[0] == "::1"
             assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     with pytest.raises(Unreachable, match=f"cannot connect to localhost:{port}"):
-        connect(parse_address(f"http://localhost:{port}"), 2)
+        connect(parse_address(f"http://localhost:{port}"), 4)
 
 
 def test_a_name_is_looked_up(port: int) -> None:
@@ -594,8 +597,8 @@ def test_on_this_machine_only_a_handshake_that_takes_long_is_waited_for(
         monkeypatch.setattr(socket.socket, "connect", never)
     else:
         monkeypatch.setattr(module, "_is_connected", lambda _: False)
-    with connect(parse_address(f"http://127.0.0.1:{port}"), 2) as link:
-        assert link.gettimeout() == 2
+    with connect(parse_address(f"http://127.0.0.1:{port}"), 4) as link:
+        assert link.gettimeout() == 4
         link.sendall(b"x")
     monkeypatch.undo()
     with pytest.raises(Unreachable, match="Connection refused"):

@@ -187,39 +187,39 @@ def filtered(raw: str, requested: str = "a", **settings: Any) -> str:
     return request.rewrite(edits).raw.decode()
 
 
-def test_strip_then_set_leaves_the_rest_the_model_and_what_is_absent() -> None:
-    raw = '{"temperature": 0.5, "model":"a" , "nested":{"x":1,"y":2}, "top_k": 99, "stream":true}'
-    strip = ["temperature", "nested.x", "model", "stream", "absent", "top_k.deep"]
-    changed = filtered(raw, strip=strip, set_params={"top_k": 5, "deep.key": 1})
-    assert changed == '{ "model":"a" , "nested":{"y":2}, "top_k": 5,"deep":{"key":1}}'
+MIXED = '{"temperature": 0.5, "model":"a" , "nested":{"x":1,"y":2}, "top_k": 99, "stream":true}'
+STRIPPED = ["temperature", "nested.x", "model", "stream", "absent", "top_k.deep"]
+MIXED_LEFT = '{ "model":"a" , "nested":{"y":2}, "top_k": 5,"deep":{"key":1}}'
+DEEP = '{"model":"a","a":{"b":1,"c":[1,2,3]},"a.b":0}'
+LIST = '{"model":"a","list":[1]}'
+ESCAPED = ',"a.b":{"c":"\\u003c","d":1}}'
+REPEATED = '{"model":"a","t":1,"t":2}'
+HIGH = '{"model":"a:high"}'
+NAMED = {"set_params": {"effort": "low", "k": 1}, "set_by_name": {"a:high": {"effort": "high"}}}
 
 
 @pytest.mark.parametrize(
-    ("strip", "expected"),
+    ("raw", "filters", "expected"),
     [
-        ([r"a\.b", "a.c.-1"], '{"model":"a","a":{"b":1,"c":[1,2]}}'),
-        (["a.b", "a.c"], '{"model":"a","a":{},"a.b":0}'),
-        (["a", "a.b"], '{"model":"a","a.b":0}'),
-        ([" a "], '{"model":"a","a.b":0}'),
-        (["", "a*", "model.x"], '{"model":"a","a":{"b":1,"c":[1,2,3]},"a.b":0}'),
+        (MIXED, {"strip": STRIPPED, "set_params": {"top_k": 5, "deep.key": 1}}, MIXED_LEFT),
+        (DEEP, {"strip": [r"a\.b", "a.c.-1"]}, '{"model":"a","a":{"b":1,"c":[1,2]}}'),
+        (DEEP, {"strip": ["a.b", "a.c"]}, '{"model":"a","a":{},"a.b":0}'),
+        (DEEP, {"strip": ["a", "a.b"]}, '{"model":"a","a.b":0}'),
+        (DEEP, {"strip": [" a "]}, '{"model":"a","a.b":0}'),
+        (DEEP, {"strip": ["", "a*", "model.x"]}, DEEP),
+        (LIST, {"set_params": {"t": 0.7, "list.2": True}}, LIST[:-2] + ',null,true],"t":0.7}'),
+        (LIST, {"set_params": {r"a\.b": {"d": 1, "c": "<"}}}, LIST[:-1] + ESCAPED),
+        (LIST, {"set_params": {"o.b": 2, "o.a": 1}}, LIST[:-1] + ',"o":{"a":1,"b":2}}'),
+        (LIST, {"set_params": {"model": "b", "model.x": 1, "x*": 1}}, LIST),
+        (REPEATED, {"strip": ["t"]}, '{"model":"a"}'),
+        (REPEATED, {"set_params": {"t": 0}}, '{"model":"a","t":0}'),
+        (REPEATED, {"strip": ["t"], "set_params": {"t.y": 2}}, '{"model":"a","t":{"y":2}}'),
+        (HIGH, {"requested": "a:high", **NAMED}, HIGH[:-1] + ',"effort":"high","k":1}'),
+        (HIGH, {"requested": "a", **NAMED}, HIGH[:-1] + ',"effort":"low","k":1}'),
     ],
 )
-def test_stripping_by_path(strip: list[str], expected: str) -> None:
-    raw = '{"model":"a","a":{"b":1,"c":[1,2,3]},"a.b":0}'
-    assert filtered(raw, strip=strip) == expected
-
-
-@pytest.mark.parametrize(
-    ("params", "expected"),
-    [
-        ({"t": 0.7, "list.2": True}, '{"model":"a","list":[1,null,true],"t":0.7}'),
-        ({r"a\.b": {"d": 1, "c": "<"}}, '{"model":"a","list":[1],"a.b":{"c":"\\u003c","d":1}}'),
-        ({"o.b": 2, "o.a": 1}, '{"model":"a","list":[1],"o":{"a":1,"b":2}}'),
-        ({"model": "b", "model.x": 1, "x*": 1}, '{"model":"a","list":[1]}'),
-    ],
-)
-def test_setting_by_path(params: dict[str, Any], expected: str) -> None:
-    assert filtered('{"model":"a","list":[1]}', set_params=params) == expected
+def test_what_filters_strip_and_then_set(raw: str, filters: dict[str, Any], expected: str) -> None:
+    assert filtered(raw, **filters) == expected
 
 
 NUMBERS = "1e3 1E+3 -1.50 1.0 0.1000 1e-7 12345678901234567890123 7"
@@ -257,23 +257,6 @@ def test_numbers_are_set_as_they_are_written(written: str, sent: str) -> None:
         value = sent.encode()
         assert edits == {"x": value, "y": b'{"z":%b}' % value, "w": value}
         assert compiled.form_edits([], "b")["x"] == sent.strip('"')
-
-
-def test_a_repeated_parameter_cannot_slip_through_and_is_set_after_it_was_stripped() -> None:
-    raw = '{"model":"a","t":1,"t":2}'
-    assert filtered(raw, strip=["t"]) == '{"model":"a"}'
-    assert filtered(raw, set_params={"t": 0}) == '{"model":"a","t":0}'
-    assert filtered(raw, strip=["t"], set_params={"t.y": 2}) == '{"model":"a","t":{"y":2}}'
-
-
-def test_parameters_set_by_name_come_last_and_for_that_name_only() -> None:
-    settings = {
-        "set_params": {"effort": "low", "k": 1},
-        "set_by_name": {"a:high": {"effort": "high"}},
-    }
-    raw = '{"model":"a:high"}'
-    assert filtered(raw, "a:high", **settings) == '{"model":"a:high","effort":"high","k":1}'
-    assert filtered(raw, "a", **settings) == '{"model":"a:high","effort":"low","k":1}'
 
 
 VARIANT = {"set_params": {"t": 1, "k?": 1}, "set_by_name": {"a:v": {"t?": 2, "k": 2}}}

@@ -14,18 +14,14 @@ from werkzeug.formparser import parse_form_data
 
 from llmsnap.errors import BadRequest
 from llmsnap.http.auth import ClientKey
-from llmsnap.http.headers import RequestRule
-from llmsnap.proxy.client import UpstreamTimeouts
-from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.payload import Payload, parse_request
-from llmsnap.proxy.request import UpstreamSettings
 from tests.fakes.calls import make_request, runtime
-from tests.proxy.fakes import sent
+from tests.proxy.fakes import sent, target
 
 SCOPED = ClientKey("laptop", (re.compile("a"),), admin=False)
 FORM = [("Content-Type", "multipart/form-data; boundary=XX")]
 SNAPSHOT = runtime("models: {a: {cmd: x, proxy: 'http://localhost:1'}}")
-TARGET = UpstreamSettings(RequestRule(), CompiledFilter(), UpstreamTimeouts())
+TARGET = target()
 
 
 def form(*parts: tuple[str, str]) -> bytes:

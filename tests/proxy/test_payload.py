@@ -10,11 +10,8 @@ import pytest
 
 from llmsnap import errors
 from llmsnap.http.auth import ClientKey
-from llmsnap.http.headers import RequestRule
 from llmsnap.http.lookup import INFERENCE_PATHS, RESOURCES
 from llmsnap.http.routes import ROUTES, ModelPlace
-from llmsnap.proxy.client import UpstreamTimeouts
-from llmsnap.proxy.jsonbody import CompiledFilter
 from llmsnap.proxy.payload import (
     RESEND_BYTES,
     RawPayload,
@@ -23,10 +20,10 @@ from llmsnap.proxy.payload import (
     parse_upstream,
     read_body,
 )
-from llmsnap.proxy.request import BodyBudget, BodyShare, UpstreamSettings
+from llmsnap.proxy.request import BodyBudget, BodyShare
 from tests.fakes.calls import make_request, runtime
 from tests.parity import parity
-from tests.proxy.fakes import sent
+from tests.proxy.fakes import sent, target
 
 MIB = 1 << 20
 FORMS = "/v1/audio/transcriptions"
@@ -58,12 +55,6 @@ def parse(snapshot):
             return stack.enter_context(closing(of_path(asked, config)))
 
         yield parse
-
-
-def target(strip=(), **settings) -> UpstreamSettings:
-    return UpstreamSettings(
-        RequestRule(), CompiledFilter.from_settings(strip, settings), UpstreamTimeouts()
-    )
 
 
 def form(*fields: tuple[str, str], file: bytes = b"") -> dict:

@@ -9,12 +9,11 @@ from llmsnap import errors
 from llmsnap.http.auth import Keyring
 from llmsnap.models import parse_address
 from llmsnap.proxy.context import RequestContext
-from llmsnap.proxy.dispatch import Dispatcher
-from llmsnap.proxy.pool import ConnectionPool
 from llmsnap.routing import Standing
-from tests.fakes.calls import FakeQueue, make_request, recorder, runtime
+from tests.fakes.calls import make_request, runtime
 from tests.fakes.upstream import SOCKET, FakeUpstream
 from tests.parity import parity
+from tests.proxy.fakes import DispatchWorld
 
 JSON = [("Content-Type", "application/json")]
 TEXT = """\
@@ -41,7 +40,7 @@ profiles:
 """
 
 
-class World:
+class World(DispatchWorld):
     """Three servers: of the models *a* and *b*, and of the peer *c*, each with its answer."""
 
     def __init__(self) -> None:
@@ -53,12 +52,11 @@ class World:
         for name, upstream in self.upstreams.items():
             upstream.handler = self.server(name)
             upstream.start()
-        self.queue, self.pool, self.recorder = FakeQueue(), ConnectionPool(), recorder()
         urls = {name: upstream.url for name, upstream in self.upstreams.items()}
         self.addresses = {name: parse_address(url) for name, url in urls.items()}
         self.gone: dict[str, errors.ChildExited] = {}
         self.runtime = runtime(TEXT.format(**urls))
-        self.dispatcher = Dispatcher(self.queue, self, self.pool, self.recorder)
+        super().__init__(self)
         self.now = 1000.0
         self.dispatcher.selectors.clock = lambda: self.now
 
@@ -100,10 +98,8 @@ class World:
 def world():
     made = World()
     yield made
-    assert not made.recorder.in_flight(), "every request is filed"
-    assert not [ticket for ticket in made.queue.tickets if ticket._error is None]
     assert not any(made.counts(name) for name in made.runtime.config.selectors)
-    made.pool.close()
+    made.close()
     for upstream in made.upstreams.values():
         upstream.stop()
 
@@ -117,7 +113,7 @@ def test_the_target_is_asked_as_if_the_client_had_named_it(world) -> None:
     assert world.sent == [("a", {"model": "first", "p": 1})]
     assert world.ask("pinned") == "b"
     assert world.sent[1:] == [("b", {"model": "up"})]
-    (first, second) = world.recorder.activity.snapshot()
+    (first, second) = world.records
     assert (first.requested, first.model_id, first.selector) == ("chat", "a", "chat")
     assert (first.priority, second.priority) == (3, 0)
     assert (second.requested, second.model_id) == ("pinned", "b")
@@ -131,7 +127,7 @@ def test_a_profile_comes_before_selectors_whose_targets_it_does_not_change(world
     world.runtime = world.runtime.with_profile("work")
     assert world.ask("gpt") == "a"
     assert world.ask("a") == "b"
-    first, second = world.recorder.activity.snapshot()
+    first, second = world.records
     assert (first.requested, first.model_id, first.selector) == ("gpt", "a", "relay")
     assert (second.requested, second.model_id, second.selector) == ("a", "b", "")
     assert first.profile == second.profile == "work"
@@ -237,8 +233,7 @@ def test_failover_goes_on_to_the_next_target(world, fail) -> None:
     name = "hasty" if world.gates else "relay"
     assert world.ask(name) == "b"
     assert world.sent[-1] == ("b", {"model": "up"})
-    (record,) = world.recorder.activity.snapshot()
-    assert (record.requested, record.model_id, record.status) == (name, "b", 200)
+    assert world.recorded("requested", "model_id", "status") == (name, "b", 200)
     for gate in world.gates.values():
         gate.set()
 

@@ -10,6 +10,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
+from llmsnap.server import deadlines
 from llmsnap.server import listener as module
 from llmsnap.server.bind import address_of, open_listener, remove_socket, split_host_port
 from llmsnap.server.deadlines import ConnectionLimits, Deadlines
@@ -166,7 +167,10 @@ def test_draining_ends_idle_connections_and_lets_the_others_answer(serve) -> Non
     assert busy.rest() == b""
 
 
-def test_a_client_that_had_just_connected_when_draining_began_is_answered(serve) -> None:
+def test_a_client_that_had_just_connected_when_draining_began_is_answered(
+    serve, monkeypatch
+) -> None:
+    monkeypatch.setattr(deadlines, "LAST_HEAD_S", 60)
     serving = serve(ok)
     late = serving.connect()
     until(lambda: len(serving.server.deadlines.heads))

@@ -131,6 +131,8 @@ def test_many_hangups_during_a_reload_cause_one_more() -> None:
             os.kill(os.getpid(), signal.SIGHUP)
             gevent.idle()
         service.hold.set()
+        while service.count < 2:
+            gevent.idle()
         gevent.idle()
     assert service.count == 2
 
