@@ -166,19 +166,9 @@ def plain(name, data):
     return (HEAD % name).encode() + b"\r\n\r\n" + data
 
 
-def upload(name, filename, data, kind="audio/wav"):
-    head = f'{HEAD % name}; filename="{filename}"\r\nContent-Type: {kind}\r\n\r\n'
+def upload(name, filename, data):
+    head = f'{HEAD % name}; filename="{filename}"\r\nContent-Type: audio/wav\r\n\r\n'
     return head.encode() + data
-
-
-@pytest.mark.parametrize("boundary", ["xx", '"xx"'])
-def test_fields_and_files_in_their_order(boundary):
-    sent = body(plain("model", b"m"), upload("file", "a.wav", b"1234"))
-    parts = parse_form(form(sent, f"multipart/form-data; boundary={boundary}"))
-    assert [part.name for part in parts] == ["model", "file"]
-    assert form_field(parts, "model") == "m"
-    found = form_file(parts, "file")
-    assert (found.filename, found.content_type, found.data) == ("a.wav", "audio/wav", b"1234")
 
 
 @pytest.mark.parametrize("data", [b"", b"\r\n", b"a--xx", b"\0\r\n\r\n\xff", b"\r\n--x\r\n"])

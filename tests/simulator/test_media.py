@@ -16,7 +16,7 @@ from llmsnap.simulator.media import png, samples, wav
 from tests.simulator.conftest import cut
 
 SPEECH, TEXTS, IMAGES = "/v1/audio/speech", "/v1/audio/transcriptions", "/v1/images/generations"
-FORM = "multipart/form-data; boundary=xx"
+FORM = 'multipart/form-data; boundary="xx"'
 PNG = b64encode(png("a cat")).decode()
 
 

@@ -6,18 +6,21 @@ import types
 
 import pytest
 
-from llmsnap.simulator import reply as reply_module
 from llmsnap.simulator.options import SimOptions
 from llmsnap.simulator.reply import (
     Prompt,
     ReplyPart,
     Tool,
+    answer_schema,
     compose,
+    content_text,
     count_tokens,
     garbage_tokens,
+    question,
     sample,
     split_tokens,
     tokens_of_length,
+    tools,
 )
 from llmsnap.simulator.state import SimState
 
@@ -66,19 +69,15 @@ def reply_to(prompt, settings=None, **options):
     return compose(state(**options), Ask(**(settings or {})), prompt)
 
 
-def test_it_quotes_the_question_and_names_its_model():
+def test_it_quotes_the_question_unless_a_text_or_length_is_asked_for():
     prompt = Prompt("hello there", "be nice hello there")
     reply = reply_to(prompt, {"model": "m"})
     assert reply.text == "You said: hello there\nI am m, a simulated model."
     assert (reply.prompt_tokens, reply.output_tokens) == (4, 10)
-    assert reply_to(prompt, {"model": "m"}) == reply
     assert reply_to(prompt, respond="hi").text == "hi"
-
-
-@pytest.mark.parametrize("length", [1, 5, 40])
-def test_the_answer_has_the_length_asked_for(length):
-    assert reply_to(Prompt("a", "a"), tokens=length).output_tokens == length
-    assert reply_to(Prompt("a", "a"), {"sim_tokens": length}).output_tokens == length
+    for length in (1, 5, 40):
+        assert reply_to(prompt, tokens=length).output_tokens == length
+        assert reply_to(prompt, {"sim_tokens": length}).output_tokens == length
 
 
 @pytest.mark.parametrize(
@@ -115,27 +114,23 @@ def test_speed_becomes_time_per_token_and_timings():
 
 
 @pytest.mark.parametrize(
-    ("question", "must_call", "called"),
+    ("question", "must_call", "corrupted", "called"),
     [
-        ("what is the Clock?", False, CLOCK),
-        ("use a tool", False, WEATHER),
-        ("hello", True, WEATHER),
-        ("toolbox of a clockmaker", False, None),
+        ("what is the Clock?", False, False, CLOCK),
+        ("use a tool", False, False, WEATHER),
+        ("hello", True, False, WEATHER),
+        ("toolbox of a clockmaker", False, False, None),
+        ("use a tool", True, True, None),
     ],
 )
-def test_which_tool_is_called(question, must_call, called):
+def test_which_tool_is_called(question, must_call, corrupted, called):
+    model = state()
+    model.corrupted = corrupted
     prompt = Prompt(question, question, tools=(WEATHER, CLOCK), must_call=must_call)
-    reply = reply_to(prompt)
+    reply = compose(model, Ask(), prompt)
     assert reply.tool == called
     assert [part for part, _ in reply.parts] == [ReplyPart.TOOL if called else ReplyPart.TEXT]
-
-
-def test_a_corrupted_model_says_garbage_and_calls_nothing():
-    ruined = state()
-    ruined.corrupted = True
-    reply = compose(ruined, Ask(), Prompt("tool", "tool", tools=(WEATHER,)))
-    assert reply.tool is None
-    assert "tool" not in reply.text
+    assert not corrupted or "tool" not in reply.text
 
 
 @pytest.mark.parametrize(
@@ -155,42 +150,28 @@ def test_a_sample_has_the_form_of_its_schema(schema, value):
     assert sample(schema, "x") == value
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ("a", "a"),
-        (None, ""),
-        (["a", "b"], "a b"),
-        ([{"type": "text", "text": "a"}, {"type": "image_url"}], "a "),
-        ([1, 2], "1 2"),
-        ({"text": "a"}, "a"),
-    ],
-)
-def test_the_text_of_a_content(content, text):
-    assert reply_module.content_text(content) == text
-
-
-def test_the_question_is_what_the_user_said_last():
-    said = [("user", "a"), ("user", "b"), ("assistant", "c")]
-    messages = [{"role": role, "content": text} for role, text in said]
-    assert reply_module.question(messages) == "b"
-    assert reply_module.question([{"role": "system", "content": "x"}]) == ""
-
-
-def test_tools_without_a_name_are_left_out():
-    functions = [{"name": "f", "parameters": {"type": "object"}}, {"parameters": {}}]
-    assert reply_module.tools(functions, "parameters") == (Tool("f", {"type": "object"}),)
+USER, SYSTEM = {"role": "user", "content": "a"}, {"role": "system", "content": "x"}
+FUNCTIONS = [{"name": "f", "parameters": {"type": "object"}}, {"parameters": {}}]
 
 
 @pytest.mark.parametrize(
-    ("form", "schema"),
+    ("found", "expected"),
     [
-        ({}, None),
-        ({"type": "text"}, None),
-        ({"type": "json_schema", "json_schema": {"schema": NULL}}, NULL),
-        ({"type": "json_schema", "schema": NULL}, NULL),
-        ({"type": "json_object", "schema": NULL}, NULL),
+        (content_text("a"), "a"),
+        (content_text(None), ""),
+        (content_text(["a", "b"]), "a b"),
+        (content_text([{"type": "text", "text": "a"}, {"type": "image_url"}]), "a "),
+        (content_text([1, 2]), "1 2"),
+        (content_text({"text": "a"}), "a"),
+        (question([USER, {**USER, "content": "b"}, {"role": "assistant", "content": "c"}]), "b"),
+        (question([SYSTEM]), ""),
+        (tools(FUNCTIONS, "parameters"), (Tool("f", {"type": "object"}),)),
+        (answer_schema({}), None),
+        (answer_schema({"type": "text"}), None),
+        (answer_schema({"type": "json_schema", "json_schema": {"schema": NULL}}), NULL),
+        (answer_schema({"type": "json_schema", "schema": NULL}), NULL),
+        (answer_schema({"type": "json_object", "schema": NULL}), NULL),
     ],
 )
-def test_the_schema_of_a_response_format(form, schema):
-    assert reply_module.answer_schema(form) == schema
+def test_what_is_read_of_a_request(found, expected):
+    assert found == expected

@@ -30,25 +30,18 @@ def told(sim):
     return state["asleep"], state["sleep_level"], state["memory_bytes"] >> 20
 
 
-def test_it_sleeps_and_wakes(serve):
+def test_it_sleeps_and_wakes_at_once_or_part_by_part(serve):
     sim = serve(memory=1)
-    assert sim.post("/sleep?level=2").status == 200
-    assert told(sim) == (["kv_cache", "weights"], 2, 0)
-    assert says(sim) is None
-    assert sim.get("/health").status == 200
-    assert sim.post("/wake_up").status == 200
-    assert told(sim) == ([], 0, 1)
-    assert "hello" in says(sim)
-
-
-def test_it_wakes_part_by_part(serve):
-    sim = serve(memory=1)
-    sim.post("/sleep")
-    sim.post("/wake_up?tags=weights")
-    assert told(sim) == (["kv_cache"], 1, 0)
-    assert says(sim) is None
-    sim.post("/wake_up?tags=kv_cache")
-    assert "hello" in says(sim)
+    for path, state in (
+        ("/sleep?level=2", (["kv_cache", "weights"], 2, 0)),
+        ("/wake_up", ([], 0, 1)),
+        ("/sleep", (["kv_cache", "weights"], 1, 0)),
+        ("/wake_up?tags=weights", (["kv_cache"], 1, 0)),
+        ("/wake_up?tags=kv_cache", ([], 0, 1)),
+    ):
+        assert sim.post(path).status == sim.get("/health").status == 200
+        assert told(sim) == state
+        assert (says(sim) is None) is bool(state[0])
 
 
 def test_a_sleep_or_wake_that_fails_changes_nothing(serve):
