@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import gevent
@@ -41,28 +42,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_what_changes_between_two_looks_is_looked_at_again(file: Path, clock: Clock) -> None:
-    clock.steps = iter(
-        [
-            lambda: file.write_text(""),
-            lambda: file.write_text("models:\n  a: {cmd: x}\n"),
-            lambda: file.write_text("models:\n  a: {cmd: x}\n  b: {cmd: y}\n"),
-        ]
-    )
-    assert settled(str(file)).content.endswith(b"b: {cmd: y}\n")
-    assert clock.pauses == [0.5] * 4
+def writes(text: str) -> Callable[[Path], object]:
+    return lambda file: file.write_text(text)
 
 
-def test_a_change_that_keeps_size_and_time_is_one(file: Path, clock: Clock) -> None:
+def rewrites(file: Path) -> None:
+    """Change the file, but neither its size nor its time."""
     version = file.stat()
+    file.write_text(file.read_text().replace("cmd: x", "cmd: y"))
+    os.utime(file, ns=(version.st_atime_ns, version.st_mtime_ns))
 
-    def rewrite() -> None:
-        file.write_text(file.read_text().replace("cmd: x", "cmd: y"))
-        os.utime(file, ns=(version.st_atime_ns, version.st_mtime_ns))
 
-    clock.steps = iter([rewrite])
-    assert b"cmd: y" in settled(str(file)).content
-    assert len(clock.pauses) == 2
+@pytest.mark.parametrize(
+    ("steps", "content"),
+    [
+        ([writes(""), writes("models:\n"), writes("models: {b: {cmd: y}}\n")], b"{b: {cmd: y}}\n"),
+        ([rewrites], b"{a: {cmd: y}}\n"),
+        ([Path.unlink, writes("models: {}\n")], b"{}\n"),
+    ],
+)
+def test_what_changes_between_two_looks_is_looked_at_again(
+    file: Path, clock: Clock, steps: list[Callable[[Path], object]], content: bytes
+) -> None:
+    clock.steps = iter([partial(step, file) for step in steps])
+    assert settled(str(file)).content == b"models: " + content
+    assert clock.pauses == [0.5] * (len(steps) + 1)
 
 
 @pytest.mark.skipif(not hasattr(configfile.fcntl, "F_SETLEASE"), reason="no leases")
@@ -100,13 +104,6 @@ def test_a_file_that_never_rests_is_given_up_when_asked_for(file: Path, clock: C
     clock.steps = (lambda n=n: file.write_text("x" * n) for n in range(1, 10_000))
     with pytest.raises(ConfigError, match="did not come to rest within 30 s"):
         settled(str(file))
-
-
-def test_a_missing_file_that_comes_back_is_read(file: Path, clock: Clock) -> None:
-    text = file.read_text()
-    file.unlink()
-    clock.steps = iter([lambda: file.write_text(text)])
-    assert settled(str(file)).content == text.encode()
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "socket", "no folder"])

@@ -62,8 +62,9 @@ class Machine:
         ram = DeviceMemory("ram", 2000 * MIB, 0, is_ram=True)
         return DeviceMemory("gpu0", 1000 * MIB, total, pids, "GPU-a", "nvidia"), ram
 
-    def config(self, more: str = "") -> Config:
-        return loads(TEXT.replace("FILE", str(self.file)) + more, environ={})
+    def config(self, more: str = "", instead: tuple[str, str] = ("", "")) -> Config:
+        text = TEXT.replace(*instead).replace("FILE", str(self.file))
+        return loads(text + more, environ={})
 
     def use(self, config: Config) -> None:
         self.meter.prepare(config)
@@ -75,12 +76,19 @@ class Machine:
         self.used = used
         self.meter.measure()
 
-    def need(self, model_id: str = "auto") -> tuple[str, int]:
-        need = self.budget().need(model_id)
-        assert need is not None
-        on_gpu = sum(each.size for each in need.shares if each.device == "gpu0")
-        return need.source, round(on_gpu / MIB)
+    def load(self, model_id: str, used: int, number: int = 1) -> None:
+        """Start a model, which then holds *used*."""
+        self.run(model_id, State.STARTING, 0, number)
+        self.run(model_id, State.READY, used, number)
 
+    def shares(self, model_id: str) -> dict[str, int]:
+        """The MiB that it needs, by device."""
+        return {each.device: round(each.size / MIB) for each in self.budget.need(model_id).shares}
+
+    def need(self, model_id: str = "auto") -> tuple[str, int]:
+        return self.budget.need(model_id).source, self.shares(model_id)["gpu0"]
+
+    @property
     def budget(self) -> Memory:
         return self.meter.budget
 
@@ -98,14 +106,14 @@ def test_what_a_model_held_is_what_it_needs_from_then_on(machine: Machine) -> No
     machine.run("auto", State.STARTING, 0)
     machine.run("auto", State.STARTING, 250)
     assert machine.need() == ("estimated", 115)
-    assert machine.budget().holds("auto", "")[0] == 250 * MIB
+    assert machine.budget.holds("auto", "")[0] == 250 * MIB
     machine.run("auto", State.READY, 220)
     assert machine.need() == ("measured 2026-11-30", 220)
     machine.today = "2026-12-01"
     machine.run("auto", State.READY, 225)
     assert machine.need() == ("measured 2026-11-30", 220), "too small a change"
     machine.run("auto", State.ASLEEP, 40)
-    assert machine.budget().held("auto", "", asleep=True)[0] == 40 * MIB
+    assert machine.budget.held("auto", "", asleep=True)[0] == 40 * MIB
     again = machine.new_meter()
     again.open(machine.config())
     machine.meter.close()
@@ -118,16 +126,12 @@ def test_an_estimate_is_on_the_device_of_its_model_and_what_was_measured_is_of_t
     machine: Machine,
 ) -> None:
     def use(device: str) -> dict[str, int]:
-        text = TEXT.replace("FILE", str(machine.file)).replace("auto: {", f"auto: {{{device}")
-        machine.use(loads(text, environ={}))
-        need = machine.budget().need("auto")
-        assert need is not None
-        return {each.device: round(each.size / MIB) for each in need.shares}
+        machine.use(machine.config(instead=("auto: {", f"auto: {{{device}")))
+        return machine.shares("auto")
 
     assert use("device: ram, ") == {"ram": 115}
     assert use("device: gpu0, ") == {"gpu0": 115}
-    machine.run("auto", State.STARTING, 0)
-    machine.run("auto", State.READY, 220)
+    machine.load("auto", 220)
     assert use("device: gpu0, ")["gpu0"] == 220
     assert use("device: ram, ") == {"ram": 115}
 
@@ -148,8 +152,7 @@ def test_what_ran_out_of_memory_needs_more_after_a_restart_too_until_its_memory_
     machine.use(machine.config())
     assert machine.need("fixed") == (f"declared{GROWN}", 330)
     assert machine.need("auto") == ("estimated", 115)
-    other = TEXT.replace("FILE", str(machine.file)).replace("300MiB", "320MiB")
-    machine.use(loads(other, environ={}))
+    machine.use(machine.config(instead=("300MiB", "320MiB")))
     assert machine.need("fixed") == ("declared", 320)
     machine.use(machine.config())
     assert machine.meter.forget_lacks(machine.config().models["fixed"])
@@ -165,8 +168,7 @@ def test_the_growth_of_a_need_ends_where_more_is_measured(machine: Machine) -> N
     for number, (used, need) in enumerate(
         ((220, (measured, 220)), (215, (f"{measured}{GROWN}", 242)), (250, (measured, 250)))
     ):
-        machine.run("auto", State.STARTING, 0, number)
-        machine.run("auto", State.READY, used, number)
+        machine.load("auto", used, number)
         assert machine.need() == need
         assert machine.meter.note_lack(model)
 
@@ -180,16 +182,14 @@ def test_an_unknown_need_cannot_grow(machine: Machine) -> None:
 def test_a_crowded_load_teaches_nothing(machine: Machine) -> None:
     machine.others = 950
     machine.use(machine.config())
-    machine.run("auto", State.STARTING, 0)
-    machine.run("auto", State.READY, 50)
+    machine.load("auto", 50)
     assert machine.need() == ("estimated", 115)
 
 
 def test_a_run_teaches_about_the_definition_and_the_files_it_began_with(machine: Machine) -> None:
     machine.use(machine.config())
     machine.run("auto", State.STARTING, 0)
-    other = loads(TEXT.replace("FILE", str(machine.file)).replace("4096", "8192"), environ={})
-    machine.use(other)
+    machine.use(machine.config(instead=("4096", "8192")))
     machine.run("auto", State.READY, 220)
     assert machine.need()[0] == "estimated"
     machine.use(machine.config())
@@ -245,7 +245,7 @@ def test_it_hurries_while_something_moves_and_rests_else(machine: Machine) -> No
 def test_without_a_driver_there_is_ram(machine: Machine) -> None:
     machine.fails = True
     machine.use(machine.config("routing: {router: {use: memory}}"))
-    found = {each.name: each.capacity for each in machine.budget().devices}
+    found = {each.name: each.capacity for each in machine.budget.devices}
     assert found == {"ram": memory_bytes()}
     assert machine.meter.variables_of("gpu0")
 
@@ -255,4 +255,4 @@ def test_without_a_budget_nothing_is_read(machine: Machine) -> None:
     machine.use(loads("models: {}", environ={}))
     machine.meter.measure()
     assert machine.budgets == []
-    assert machine.budget().devices == ()
+    assert machine.budget.devices == ()
