@@ -197,21 +197,6 @@ def test_a_port_that_a_command_does_not_listen_on_may_be_taken(start, taken, cap
     assert f"its port {taken}, which cmd does not mention, is held by" in caplog.text
 
 
-def test_what_an_earlier_run_left_is_found_by_its_mark(start, output: Heard) -> None:
-    child = start("sh -c 'sleep 60 & echo $!; wait'")
-    grandchild = int(output.wait_for())
-    lines = LocalLauncher(f"test-{os.getpid()}").stop_leftovers()
-    assert {f"pid {child.local_pid} of model m", f"pid {grandchild} of model m"} <= set(lines)
-    assert child.gone.wait(LIMIT_S)
-    assert not is_alive(grandchild)
-
-
-def test_a_mark_of_another_instance_is_left_alone(start) -> None:
-    child = start("sleep 60")
-    assert LocalLauncher(f"test-{os.getpid()}0").stop_leftovers() == []
-    assert not child.exited.is_set()
-
-
 PARENT = """
 import llmsnap._monkey, sys
 from gevent.event import Event

@@ -250,15 +250,6 @@ def test_what_a_job_was_given_is_not_repeated_in_an_error(farm: Farm) -> None:
     assert "s3cr3t" not in caught.value.detail
 
 
-def test_jobs_go_on_when_llmsnap_ends_if_the_settings_say_so(make) -> None:
-    farm = make(keeps=True)
-    job = farm.start()
-    farm.launcher.release()
-    job.stop(1)
-    assert (str(job.status), job.gone.is_set()) == ("left running", True)
-    assert farm.jobs() == ["RUNNING"]
-
-
 # --- what is sent and read -----------------------------------------------------------------------
 
 

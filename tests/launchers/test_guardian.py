@@ -193,7 +193,9 @@ def test_the_guardian_begins_with_the_first_run_and_ends_with_us(keep) -> None:
     assert guarded.pid is None
 
 
-def test_the_guardian_holds_nothing_of_ours_and_shows_no_secret(keep, monkeypatch) -> None:
+def test_the_guardian_holds_nothing_of_ours_and_shows_no_secret_and_no_mark(
+    keep, monkeypatch
+) -> None:
     monkeypatch.setenv("LLMSNAP_TEST_SECRET", "s3cret")
     guarded = keep()
     with gevent.socket.socket() as listener:
@@ -208,6 +210,7 @@ def test_the_guardian_holds_nothing_of_ours_and_shows_no_secret(keep, monkeypatc
     assert len([name for name in open_files if not name.startswith("/")]) == 1, "its pipe"
     shown = b"".join(guardian.read(pid, name) or b"" for name in ("environ", "cmdline"))
     assert b"s3cret" not in shown
+    assert guardian.limit_mark(pid) == guardian.variable_mark(pid) == 0, "we may be a model of one"
     assert os.getsid(pid) == pid
     assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
 
@@ -222,12 +225,6 @@ def test_only_sigkill_ends_a_guardian(keep) -> None:
     ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
     assert all(ignored >> (number - 1) & 1 for number in (1, 2, 3, 15))
     assert guarded.pid == pid
-
-
-def test_a_guardian_carries_no_mark_of_an_llmsnap_that_we_are_a_model_of(keep) -> None:
-    guarded = keep()
-    guarded.register(4)
-    assert guardian.limit_mark(guarded.pid) == guardian.variable_mark(guarded.pid) == 0
 
 
 def test_a_guardian_that_dies_is_replaced_and_told_of_every_run(keep, caplog) -> None:

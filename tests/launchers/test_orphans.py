@@ -270,29 +270,20 @@ def started(pid: int) -> str:
     return str(guardian.start_of(pid) or "")
 
 
-@pytest.fixture
-def child(marked: Marked) -> subprocess.Popen:
-    return marked.start(0)
-
-
-def test_a_noted_child_is_stopped_by_the_next_run(tmp_path: Path, child) -> None:
-    PidFile(tmp_path, started).add(child.pid, "llama")
-    assert PidFile(tmp_path, started).stop_leftovers() == [f"pid {child.pid} of model llama"]
-    assert child.wait(LIMIT_S) == -15
-
-
-def test_a_pid_that_was_given_to_another_program_is_left_alone(tmp_path: Path, child) -> None:
-    PidFile(tmp_path, lambda _: "last week").add(child.pid, "llama")
-    assert PidFile(tmp_path, started).stop_leftovers() == []
-    assert child.poll() is None
-
-
-def test_a_child_that_is_gone_is_forgotten(tmp_path: Path, child) -> None:
-    pid_file = PidFile(tmp_path, started)
+@pytest.mark.parametrize(
+    ("noted", "is_gone", "is_stopped"),
+    [(started, False, True), (started, True, False), (lambda _: "last week", False, False)],
+)
+def test_a_noted_child_is_stopped_by_the_next_run_if_it_is_still_that_program(
+    tmp_path: Path, marked: Marked, noted, is_gone: bool, is_stopped: bool
+) -> None:
+    child, pid_file = marked.start(0), PidFile(tmp_path, noted)
     pid_file.add(child.pid, "llama")
-    pid_file.remove(child.pid)
-    pid_file.remove(child.pid)
-    assert PidFile(tmp_path, started).stop_leftovers() == []
+    for _ in range(2 * is_gone):
+        pid_file.remove(child.pid)
+    lines = PidFile(tmp_path, started).stop_leftovers()
+    assert lines == [f"pid {child.pid} of model llama"] * is_stopped
+    assert child.wait(LIMIT_S) == -15 if is_stopped else child.poll() is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"children": [{"pid": 1}]}'])

@@ -179,42 +179,26 @@ def test_a_stream(sim, path: str, body: dict[str, Any], place: str, text: str, l
 @pytest.mark.parametrize(
     ("path", "body", "kinds"),
     [
-        (RESPONSES, INPUT, [
-            "response.created",
-            "response.in_progress",
-            "response.output_item.added",
-            "response.content_part.added",
-            "response.output_text.delta",
-            "response.output_text.done",
-            "response.content_part.done",
-            "response.output_item.done",
-            "response.completed",
-        ]),
-        (RESPONSES, {**ACT, "reasoning": {"effort": "low"}}, [
-            "response.created",
-            "response.in_progress",
-            "response.output_item.added",
-            "response.reasoning_text.delta",
-            "response.reasoning_text.done",
-            "response.output_item.done",
-            "response.function_call_arguments.delta",
-            "response.function_call_arguments.done",
-            "response.completed",
-        ]),
-        (MESSAGES, MESSAGE, [
-            "message_start",
-            "ping",
-            "content_block_start",
-            "content_block_delta",
-            "content_block_stop",
-            "message_delta",
-            "message_stop",
-        ]),
+        (RESPONSES, INPUT, (
+            "response.created response.in_progress response.output_item.added"
+            " response.content_part.added response.output_text.delta response.output_text.done"
+            " response.content_part.done response.output_item.done response.completed"
+        )),
+        (RESPONSES, {**ACT, "reasoning": {"effort": "low"}}, (
+            "response.created response.in_progress response.output_item.added"
+            " response.reasoning_text.delta response.reasoning_text.done"
+            " response.output_item.done response.function_call_arguments.delta"
+            " response.function_call_arguments.done response.completed"
+        )),
+        (MESSAGES, MESSAGE, (
+            "message_start ping content_block_start content_block_delta content_block_stop"
+            " message_delta message_stop"
+        )),
     ],
 )  # fmt: skip
-def test_the_kinds_of_events_of_a_stream(sim, path: str, body: Any, kinds: list[str]) -> None:
+def test_the_kinds_of_events_of_a_stream(sim, path: str, body: Any, kinds: str) -> None:
     events = sim.post(path, {**body, "stream": True}).events
-    assert list(dict.fromkeys(name for name, _ in events)) == kinds
+    assert " ".join(dict.fromkeys(name for name, _ in events)) == kinds
     numbers = [data.get("sequence_number") for _, data in events]
     assert numbers == ([None] * len(events) if path == MESSAGES else list(range(len(events))))
     if path == MESSAGES:
