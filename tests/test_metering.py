@@ -216,9 +216,7 @@ def test_the_scheduler_hears_of_changes_that_matter(machine: Machine) -> None:
     assert machine.budgets[-1].devices[0].holders
 
 
-def test_a_figure_of_the_file_that_is_too_small_is_told_once(
-    machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_figure_of_the_file_that_is_too_small_is_told_once(machine: Machine, caplog) -> None:
     machine.use(machine.config())
     for used in (0, 800, 900, 950):
         machine.run("fixed", State.READY if used else State.STARTING, used)

@@ -35,9 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_was_written_is_read_again_the_oldest_left_out(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_written_is_read_again_the_oldest_left_out(folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(remembered, "MOST_DEFINITIONS", 2)
     first = opened(StateDir(folder))
     for digest, text in (("a", "x"), ("b", "x"), ("a", "\u00e9 \ud800"), ("c", "x")):
@@ -73,9 +71,7 @@ def test_an_entry_that_is_not_understood_is_left_out(folder: Path, entry: Any) -
     assert ("a" in found, found.get("b")) == (False, Entry("x"))
 
 
-def test_a_command_reads_it_and_does_not_write(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_reads_it_and_does_not_write(folder: Path, monkeypatch) -> None:
     environ = {"XDG_STATE_HOME": str(folder)}
     path = look("c.yaml", environ).path
     path.mkdir(parents=True, mode=0o700)

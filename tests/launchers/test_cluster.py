@@ -101,9 +101,7 @@ def test_a_port_in_use_is_tried_on_another_machine_once(farm: Farm) -> None:
 # --- running -------------------------------------------------------------------------------------
 
 
-def test_a_server_gets_a_key_of_its_own_that_nothing_shows(
-    farm: Farm, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_server_gets_a_key_of_its_own_that_nothing_shows(farm: Farm, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     cmd = "sh -c 'echo key $LLAMA_API_KEY ${UPSTREAM_KEY} host $LLAMA_ARG_HOST; sleep 60'"
     one = farm.start(cmd)
@@ -158,9 +156,7 @@ def test_a_server_goes_on_without_its_engine(farm: Farm) -> None:
     assert job.gone.is_set()
 
 
-def test_a_job_that_the_engine_has_forgotten_has_ended(
-    farm: Farm, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_job_that_the_engine_has_forgotten_has_ended(farm: Farm, caplog) -> None:
     job = farm.start(SERVER)
     until(lambda: job._was_seen)
     forgotten = farm.cluster.jobs.pop(job.job_id)
@@ -170,9 +166,7 @@ def test_a_job_that_the_engine_has_forgotten_has_ended(
     farm.cluster._kill(forgotten)
 
 
-def test_a_stop_that_is_not_confirmed_is_asked_for_again(
-    farm: Farm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_that_is_not_confirmed_is_asked_for_again(farm: Farm, monkeypatch) -> None:
     monkeypatch.setattr(job_module, "STOP_SLACK_S", 0.1)
     monkeypatch.setattr(job_module, "ASK_AGAIN_S", 0.2)
     job = farm.start()

@@ -1,6 +1,7 @@
 """Which changes of the files of a command end the back-off of its model."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import gevent
@@ -59,38 +60,27 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
-class Launcher:
-    """The part of a launcher, and of a process, that compares files."""
+@pytest.fixture
+def look(folder: Path) -> Callable[[str], files.Fingerprint | None]:
+    """What a launcher finds of the files of a command."""
+    launcher = LocalLauncher("files")
+    env = tuple(each.format(dir=folder) for each in ENV)
 
-    def __init__(self, folder: Path, cmd: str) -> None:
-        self.launcher = LocalLauncher("files")
-        self.spec = LaunchSpec(
-            "m",
-            cmd.format(dir=folder),
-            "http://localhost:1",
-            tuple(each.format(dir=folder) for each in ENV),
-        )
-        self.noted = self.now
-        assert not self.have_changed
+    def found(cmd: str) -> files.Fingerprint | None:
+        text = cmd.format(dir=folder)
+        return launcher.fingerprint(LaunchSpec("m", text, "http://localhost:1", env))
 
-    @property
-    def now(self) -> files.Fingerprint | None:
-        return self.launcher.fingerprint(self.spec)
-
-    @property
-    def have_changed(self) -> bool:
-        return self.now != self.noted
+    return found
 
 
 @pytest.mark.parametrize(("cmd", "name"), COMMANDS.values(), ids=COMMANDS)
-def test_a_file_that_changes_goes_or_comes_is_noticed(folder: Path, cmd: str, name: str) -> None:
-    for how in (change, touch, replace, lambda path: path.rename(folder / "elsewhere")):
-        made = Launcher(folder, cmd)
+def test_a_file_that_changes_goes_or_comes_is_noticed(folder: Path, look, cmd, name) -> None:
+    elsewhere = folder / "elsewhere"
+    for how in (change, touch, replace, lambda path: path.rename(elsewhere), elsewhere.rename):
+        before = look(cmd)
+        assert look(cmd) == before
         how(folder / name)
-        assert made.have_changed, how
-    made = Launcher(folder, cmd)
-    (folder / "elsewhere").rename(folder / name)
-    assert made.have_changed
+        assert look(cmd) != before, how
 
 
 @pytest.mark.parametrize(
@@ -106,15 +96,14 @@ def test_a_file_that_changes_goes_or_comes_is_noticed(folder: Path, cmd: str, na
         " ".join(f"w{number}" for number in range(10_000)),
     ],
 )
-def test_what_is_no_part_of_the_model_is_not(folder: Path, cmd: str) -> None:
-    made = Launcher(folder, cmd)
+def test_what_is_no_part_of_the_model_is_not(folder: Path, look, cmd: str) -> None:
+    before = look(cmd)
     (folder / "server.log").write_text("more")
     (folder / "qwen" / "lock").write_text("more")
-    assert not made.have_changed
+    assert look(cmd) == before
 
 
-def test_a_file_system_that_does_not_answer_is_asked_once(folder: Path, monkeypatch) -> None:
-    made = Launcher(folder, "serve")
+def test_a_file_system_that_does_not_answer_is_asked_once(look, monkeypatch) -> None:
     answers, asked = Event(), []
 
     def hang(*_: object) -> frozenset:
@@ -125,13 +114,13 @@ def test_a_file_system_that_does_not_answer_is_asked_once(folder: Path, monkeypa
 
     monkeypatch.setattr(files, "fingerprint", hang)
     monkeypatch.setattr(files, "LIMIT_S", 0.05)
-    assert made.now is None
+    assert look("serve") is None
     until(lambda: asked)
-    assert made.now is None
+    assert look("serve") is None
     assert asked == [1]
     answers.set()
     monkeypatch.setattr(files, "LIMIT_S", LIMIT_S)
-    assert made.now == frozenset()
+    assert look("serve") == frozenset()
     assert asked == [1]
-    assert made.now == frozenset()
+    assert look("serve") == frozenset()
     assert asked == [1, 1], "a new look after the end of the last"
