@@ -12,20 +12,25 @@ import json
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
 import gevent.queue
 from flask import Blueprint, Flask, Response, abort, g, jsonify, request, stream_with_context
+from flask.typing import ResponseReturnValue
 from flask_sock import Sock
 from gevent.pywsgi import WSGIServer
+from msgspec import structs
 from simple_websocket import Server
 
-from llmsnap.routing import said_of_request, said_of_swap
-from llmsnap.telemetry import ActivityRecord, statistics
-from llmsnap.web import ui
+from llmsnap.config import loads
+from llmsnap.routing import said_of_request
+from llmsnap.telemetry import EventBus, Telemetry
+from llmsnap.web import admin_api, ui
+from llmsnap.web.gateway import SERVICE
 from tests.ui import made_up_memory
 from tests.ui.made_up import (
     ADVICE,
@@ -44,6 +49,18 @@ from tests.ui.made_up import (
     record,
     sample,
 )
+
+
+class MadeUpTelemetry(Telemetry):
+    """Records of an hour, and some more that are no longer in memory."""
+
+    past: list[dict[str, Any]]
+
+    def last_swaps(self, limit: int = 0) -> list[dict[str, Any]]:
+        return self.past
+
+    def count(self, wanted: object = None) -> int:
+        return 42_193
 
 
 class World:
@@ -67,7 +84,11 @@ class World:
         self.peer_outcome = {"status": 200, "reason": ""}
         self.bodies: list[Any] = []
         self.swaps, self.states = history(rng, now_ms)
-        self.records = [record(number, rng, now_ms, self.states) for number in range(260)]
+        self.telemetry = MadeUpTelemetry(loads("models: {}", environ={}), EventBus(), dict)
+        self.telemetry.past = self.swaps
+        self.telemetry.activity.restore(
+            record(number, rng, now_ms, self.states) for number in range(260)
+        )
         self.samples = [sample(number, rng, now_ms) for number in range(700)]
         proxy_log = "".join(
             f"2026-02-03T14:{i // 60:02}:{i % 60:02}Z "
@@ -92,9 +113,10 @@ class World:
 
     def finish(self) -> None:
         """Let one more request end."""
-        number, now_ms = len(self.records), int(time.time() * 1000)
-        self.records.append({**self.records[-1], "id": number, "ended_ms": now_ms})
-        self.tell("activity", {"id": number})
+        activity = self.telemetry.activity
+        last = activity.snapshot()[-1]
+        activity.append(structs.replace(last, id=activity.take_id(), ended_ns=time.time_ns()))
+        self.tell("activity", {"id": activity.next_id - 1})
 
     def tame(self) -> None:
         """Leave out what only tests want to see."""
@@ -131,8 +153,11 @@ bp = Blueprint("fake", __name__)
 sock = Sock()
 
 
-@bp.before_request
+@bp.before_app_request
 def note_call() -> None:
+    request.environ[SERVICE] = SimpleNamespace(
+        telemetry=world.telemetry, records=world.telemetry.activity.snapshot, in_flight=tuple
+    )
     if request.path == "/api/ws":
         if not world.sockets:
             abort(403)
@@ -298,73 +323,12 @@ def cancel(number: int) -> Response:
     return jsonify(msg="ok")
 
 
-@bp.get("/api/activity")
-def activity() -> Response:
-    wanted = request.args
-    found = [each for each in world.records if matches(each, wanted)]
-    sort = wanted.get("sort", "-id")
-    field = sort.lstrip("-")
-    known = [each for each in found if each[field] is not None]
-    known.sort(key=lambda each: each[field], reverse=sort.startswith("-"))
-    ordered = known + [each for each in found if each[field] is None]
-    start, limit = int(wanted.get("cursor") or 0), int(wanted.get("limit") or 100)
-    more = start + limit < len(ordered)
-    return jsonify(
-        schema_version=1,
-        records=ordered[start : start + limit],
-        cursor=str(start + limit) if more else None,
-        total=len(ordered),
-    )
-
-
-def matches(one: dict[str, Any], wanted: Mapping[str, str]) -> bool:
-    status = wanted.get("status", "")
-    return (
-        wanted.get("model", one["model_id"]) == one["model_id"]
-        and (not status or (one["status"] >= 400) == (status != "200"))
-        and wanted.get("key", one["key_name"]) == one["key_name"]
-        and wanted.get("selector", one["selector"]) == one["selector"]
-        and wanted.get("peer", one["peer"]) == one["peer"]
-        and int(wanted.get("since") or 0) <= one["ended_ms"] < int(wanted.get("until") or 2**53)
-        and int(wanted.get("id", one["id"])) == one["id"]
-        and wanted.get("request_id", one["request_id"]) == one["request_id"]
-    )
-
-
-@bp.get("/api/activity/stats")
-def activity_stats() -> Response:
-    found = [each for each in world.records if matches(each, request.args)]
-    summary = statistics([ActivityRecord(**as_record(each)) for each in found])
-    since_ms = found[0]["ended_ms"] if found else None
-    return jsonify(**summary, recorded=42_193, since_ms=since_ms)
-
-
-def as_record(one: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **{k: v for k, v in one.items() if k != "ended_ms"},
-        "ended_ns": one["ended_ms"] * 10**6,
-    }
-
-
-@bp.get("/api/swaps")
-def swaps() -> Response:
-    return jsonify(swaps=world.swaps)
-
-
-@bp.get("/api/swaps/<int:number>")
-def swap(number: int) -> Response:
-    found = next((each for each in world.swaps if each["id"] == number), None) or abort(404)
-    return jsonify(swap=found, sentences=[*said_of_swap(found)])
-
-
 @bp.get("/api/requests/<name>")
-def one_request(name: str) -> Response:
-    waiting = [each for each in in_flight(world.cancelled) if each["request_id"] == name]
-    records = [each for each in world.records if name in (str(each["id"]), each["request_id"])]
-    found = [*waiting, *records] or abort(404)
-    one = {"swap_id": None, **found[0]}
-    swap = next((each for each in world.swaps if each["id"] == one["swap_id"]), None)
-    return jsonify(request=one, swap=swap, sentences=[*said_of_request(one, swap)])
+def one_request(name: str) -> ResponseReturnValue:
+    for one in in_flight(world.cancelled):
+        if one["request_id"] == name:
+            return jsonify(request=one, swap=None, sentences=[*said_of_request(one, None)])
+    return admin_api.one_request(name)
 
 
 @bp.get("/api/memory")
@@ -485,6 +449,7 @@ def capture(number: int) -> Response:
 def create_app() -> Flask:
     app = Flask("fake", static_folder=None)
     app.register_blueprint(bp)
+    app.register_blueprint(admin_api.bp)  # what is not made up
     app.register_blueprint(ui.bp)
     return app
 

@@ -7,6 +7,8 @@ import random
 import time
 from typing import Any
 
+from llmsnap.telemetry import ActivityRecord
+
 HOSTILE = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
 IN_FLIGHT = [
     ("qwen3-30b-a3b", "answering", 41_000, 180_000),
@@ -136,7 +138,7 @@ def asked(states: dict[str, Any], at_ms: int, rng: random.Random) -> str:
     return rng.choices([name for name in ready if name != "bge-reranker"], weights)[0]
 
 
-def record(number: int, rng: random.Random, now_ms: int, states: dict[str, Any]) -> dict[str, Any]:
+def record(number: int, rng: random.Random, now_ms: int, states: dict[str, Any]) -> ActivityRecord:
     """A finished request, most of them ordinary."""
     ended = now_ms - (260 - number) * 13_500
     name = asked(states, ended, rng)
@@ -147,40 +149,35 @@ def record(number: int, rng: random.Random, now_ms: int, states: dict[str, Any])
     prefill = rng.randint(40, 900)
     failed = number % 23 == 7
     duration = queue + load + prefill + (tokens / rate * 1000 if generates else 12)
-    return {
-        "id": number,
-        "request_id": f"7f3a-{number}",
-        "swap_id": number // 9 if load else None,
-        "started_ms": int(ended - duration),
-        "ended_ms": ended,
-        "requested": name,
-        "model_id": name,
-        "selector": "coding" if name == "qwen3-coder" else "",
-        "peer": None,
-        "method": "POST",
-        "path": "/v1/chat/completions" if generates else "/v1/embeddings",
-        "key_name": rng.choice(["laptop", "wiki", None]),
-        "status": 502 if failed else 200,
-        "reason": f"{name}: exited with code 1 while loading; see its log" if failed else "",
-        "stream": generates,
-        "client_left": number % 31 == 5,
-        "queue_ms": queue,
-        "load_ms": load,
-        "first_byte_ms": queue + load + prefill,
-        "first_token_ms": queue + load + prefill if generates else None,
-        "duration_ms": duration,
-        "server_ms": None,
-        "input_tokens": rng.randint(12, 6000),
-        "output_tokens": None if failed else tokens,
-        "cached_tokens": rng.choice([0, 512, None]),
-        "draft_tokens": None,
-        "draft_accepted": None,
-        "prompt_per_second": rng.gauss(1400, 200),
-        "tokens_per_second": rate if generates and not failed else None,
-        "request_bytes": rng.randint(300, 20000),
-        "response_bytes": tokens * 180,
-        "has_capture": number > 150 or number == 3,
-    }
+    return ActivityRecord(
+        id=number,
+        request_id=f"7f3a-{number}",
+        swap_id=number // 9 if load else None,
+        started_ms=int(ended - duration),
+        ended_ns=ended * 10**6,
+        requested=name,
+        model_id=name,
+        selector="coding" if name == "qwen3-coder" else "",
+        path="/v1/chat/completions" if generates else "/v1/embeddings",
+        key_name=rng.choice(["laptop", "wiki", None]),
+        status=502 if failed else 200,
+        reason=f"{name}: exited with code 1 while loading; see its log" if failed else "",
+        stream=generates,
+        client_left=number % 31 == 5,
+        queue_ms=queue,
+        load_ms=load,
+        first_byte_ms=queue + load + prefill,
+        first_token_ms=queue + load + prefill if generates else None,
+        duration_ms=duration,
+        input_tokens=rng.randint(12, 6000),
+        output_tokens=None if failed else tokens,
+        cached_tokens=rng.choice([0, 512, None]),
+        prompt_per_second=rng.gauss(1400, 200),
+        tokens_per_second=rate if generates and not failed else None,
+        request_bytes=rng.randint(300, 20000),
+        response_bytes=tokens * 180,
+        has_capture=number > 150 or number == 3,
+    )
 
 
 def in_flight(cancelled: set[int]) -> list[dict[str, Any]]:
@@ -190,6 +187,7 @@ def in_flight(cancelled: set[int]) -> list[dict[str, Any]]:
         {
             "key_name": "laptop",
             "client": "10.0.0.7",
+            "swap_id": None,
             "can_cancel": True,
             "queue_ms": 40,
             "id": number,

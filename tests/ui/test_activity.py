@@ -70,7 +70,7 @@ def test_requests_in_flight_say_what_they_wait_for_and_can_be_ended(
 
 def test_the_list_rests_while_it_is_read(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "activity")
-    browser.find(f"{FINISHED} .card-head", "260 requests")
+    browser.find(f"{FINISHED} .card-head", "42,193 requests")
     browser.press("Details of request 258")
     browser.find(".request-details", "7f3a-257")
     fake.post("/fake/finish")

@@ -6,40 +6,27 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from llmsnap.installation import static_folder
 
-VENDOR = static_folder() / "vendor"
-TOOLS = Path(__file__).parent / "vendor"
-FOLDERS = [VENDOR, TOOLS]
-each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=["static", "tests"])
+FOLDERS = [static_folder() / "vendor", Path(__file__).parent / "vendor"]
 
 
-def packages(folder: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((folder / "manifest.json").read_text())["packages"]
-    return found
-
-
-@each_folder
-def test_every_file_is_what_the_manifest_says(folder: Path) -> None:
-    for package in packages(folder):
-        for name, digest in package["files"].items():
-            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
-
-
-@each_folder
-def test_no_file_is_unlisted(folder: Path) -> None:
-    listed = {name for package in packages(folder) for name in package["files"]}
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert there == listed | {"manifest.json"}
-
-
-@each_folder
-def test_every_package_has_version_licence_and_origin(folder: Path) -> None:
-    for package in packages(folder):
+@pytest.mark.parametrize("folder", FOLDERS, ids=["static", "tests"])
+def test_every_file_is_what_the_manifest_says_of_packages_with_licence_and_origin(
+    folder: Path,
+) -> None:
+    packages = json.loads((folder / "manifest.json").read_text())["packages"]
+    listed = {name: digest for package in packages for name, digest in package["files"].items()}
+    there = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    assert there == listed
+    for package in packages:
         assert re.fullmatch(r"\d+\.\d+\.\d+", package["version"])
         assert package["licence"]
         assert package["integrity"].startswith("sha512-")

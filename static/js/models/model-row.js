@@ -22,7 +22,7 @@ export function StatusChips({ model, state }) {
   const parts = [];
   const idleVerb = state.idleState === "asleep" ? "sleeps" : "unloads";
   if (state.inFlight) parts.push(html`<span key="f" class="chip"><b>${state.inFlight}</b> in flight</span>`);
-  if (state.waiting) parts.push(html`<span key="w" class="chip warn"><b>${state.waiting}</b> waiting${state.etaS ? `, about ${seconds(state.etaS)}` : ""}</span>`);
+  if (state.waiting) parts.push(html`<span key="w" class="chip warn"><b>${state.waiting}</b> waiting${state.etaS ? `, about ${seconds(Math.max(1, state.etaS))}` : ""}</span>`);
   if (state.idleLeftS !== null) parts.push(html`<span key="t" class="chip" title="Idle: ${idleVerb} when this reaches zero">${idleVerb} in ${clockTime(state.idleLeftS)}</span>`);
   if (state.place) parts.push(html`<span key="p" class=${`chip${state.place.engine ? " bad" : ""}`} title=${state.place.engine || "Where its server runs"}>${placeText(state.place)}</span>`);
   const need = useComputed(() => needs.value.get(model.id)).value;

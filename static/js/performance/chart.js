@@ -73,8 +73,8 @@ function optionsFor({ series, format, max, sync, binary, stacked }, width) {
 
 /** *times* in seconds; *series* are {name, values}; *marks* are times. The legend shows the newest value. */
 export function Chart({ title, times, series, format, max, sync, binary, stacked, marks }) {
-  const latestMarks = useRef(marks);
-  latestMarks.current = marks;
+  const latest = useRef(null); // the library may be loaded later than the first data
+  latest.current = { data: dataOf(times, series, stacked), marks };
   const place = useRef(null);
   const plot = useRef(null);
   const [at, setAt] = useState(null);
@@ -85,8 +85,8 @@ export function Chart({ title, times, series, format, max, sync, binary, stacked
     load().then((Plot) => {
       if (gone) return;
       const options = optionsFor({ series, format, max, sync, binary, stacked }, place.current.clientWidth || 400);
-      options.hooks = { setCursor: [(chart) => setAt(chart.cursor.idx ?? null)], draw: [(chart) => drawMarks(chart, () => latestMarks.current)] };
-      plot.current = new Plot(options, dataOf(times, series, stacked), place.current);
+      options.hooks = { setCursor: [(chart) => setAt(chart.cursor.idx ?? null)], draw: [(chart) => drawMarks(chart, () => latest.current.marks)] };
+      plot.current = new Plot(options, latest.current.data, place.current);
       observer = new ResizeObserver(([entry]) => entry.contentRect.width && plot.current.setSize({ width: Math.floor(entry.contentRect.width), height: HEIGHT }));
       observer.observe(place.current);
     }, (error) => console.error(error));
@@ -97,7 +97,7 @@ export function Chart({ title, times, series, format, max, sync, binary, stacked
       plot.current = null;
     };
   }, [names, themeVersion.value]);
-  useEffect(() => { plot.current?.setData(dataOf(times, series, stacked)); }, [times, marks]);
+  useEffect(() => { plot.current?.setData(latest.current.data); }, [times, marks]);
   const index = at === null || at === undefined ? times.length - 1 : at;
   return html`<figure class="card chart"><figcaption class="card-head"><h2>${title}</h2><span class="tiny faint num">${at === null ? "" : timeOfDay(times[index] * 1000)}</span></figcaption>
     <ul class="legend small chart-legend">${series.map((each, number) => html`<li key=${each.name}><span class=${stacked ? "swatch" : `line-swatch dash-${number % 4}`} style=${{ [stacked ? "background" : "borderColor"]: colourOf(each.name) }}></span>${each.name} <b class="num">${format(each.values[index])}</b></li>`)}</ul>

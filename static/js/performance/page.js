@@ -90,7 +90,7 @@ export default function PerformancePage({ active }) {
   const times = useMemo(() => list.map((sample) => sample.at_ms / 1000), [list]);
   const end = all.at(-1)?.at_ms ?? 0;
   const load = useMemo(() => loadOf(requests.value, end - range.value * 60000, end), [requests.value, range.value, end]);
-  const charts = useMemo(() => [...loadCharts(load), ...chartsOf(list)], [load, list]);
+  const charts = useMemo(() => (list.length ? [...loadCharts(load), ...chartsOf(list)] : []), [load, list]);
   return html`
     <header class="page-head"><h1>Performance</h1><span class="muted small">Dotted lines are swaps</span>
       <div class="tools"><${Segmented} label="Range" value=${range.value} options=${RANGES} onChange=${(next) => { range.value = next; }} /></div></header>
