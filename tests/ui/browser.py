@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,35 @@ MIDDLE = """
 """
 
 
-class Browser:
+class Patient:
+    """Who waits for facts of a page."""
+
+    refusals: type[Exception] = WebDriverException
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """Run JavaScript in the page and return what it returns."""
+        raise NotImplementedError
+
+    def wait(
+        self, fact: Callable[[], Any], what: str = "it", patience_s: float = PATIENCE_S
+    ) -> Any:
+        """Wait until *fact* is true and return it; what is refused counts as not yet."""
+        pause_s, deadline = LOOK_AGAIN_S, time.monotonic() + patience_s
+        refusal = None
+        while time.monotonic() < deadline:
+            try:
+                if found := fact():
+                    return found
+                refusal = None
+            except self.refusals as error:
+                refusal = error
+            gevent.sleep(pause_s)
+            pause_s = min(1.2 * pause_s, 5 * LOOK_AGAIN_S)  # what looks cost is missed elsewhere
+        text = self.run("return document.body.innerText")
+        raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}") from refusal
+
+
+class Browser(Patient):
     """One headless Chromium with one page."""
 
     def __init__(self, *, network_log: bool = False) -> None:
@@ -129,14 +158,22 @@ class Browser:
         self.base = base
         self.size(1440, 900)
         self.theme("light")
-        # Cleared by the page itself, first of all: what the last page kept as it went may be late.
-        forget = self.driver.execute_cdp_cmd(
-            "Page.addScriptToEvaluateOnNewDocument", {"source": "localStorage.clear()"}
-        )
         self._opened += 1  # another address, or only the part behind # would change
-        self.driver.get(f"{base}/ui/?{self._opened}#/{page}")
-        self.find(ready)
-        self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", forget)
+        # Cleared by the page itself, first of all: what the last page kept as it went may be late.
+        with self.each_page("localStorage.clear()"):
+            self.driver.get(f"{base}/ui/?{self._opened}#/{page}")
+            self.find(ready)
+
+    @contextmanager
+    def each_page(self, script: str) -> Iterator[None]:
+        """Have each page that is loaded run *script* first of all."""
+        made = self.driver.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": script}
+        )
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
 
     def go(self, page: str) -> None:
         """Follow the link to another page."""
@@ -182,24 +219,6 @@ class Browser:
               done, (error) => done(error.message));
         """
         return self.driver.execute_async_script(script, path, given)
-
-    def wait(
-        self, fact: Callable[[], Any], what: str = "it", patience_s: float = PATIENCE_S
-    ) -> Any:
-        """Wait until *fact* is true and return it; an element that just went counts as not yet."""
-        pause_s, deadline = LOOK_AGAIN_S, time.monotonic() + patience_s
-        refusal = None
-        while time.monotonic() < deadline:
-            try:
-                if found := fact():
-                    return found
-                refusal = None
-            except WebDriverException as error:
-                refusal = error
-            gevent.sleep(pause_s)
-            pause_s = min(1.2 * pause_s, 5 * LOOK_AGAIN_S)  # what looks cost is missed elsewhere
-        text = self.run("return document.body.innerText")
-        raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}") from refusal
 
     def all(self, css: str, *texts: str, name: str = "") -> list[WebElement]:
         """Everything visible that matches, contains *texts*, and is enabled and called *name*."""
@@ -366,6 +385,10 @@ class Browser:
         found: list[str] = json.loads(self.driver.execute_async_script(script, rules))
         return found
 
-    def overflows(self) -> bool:
-        """Whether the page is wider than the window."""
-        return bool(self.run("return document.documentElement.scrollWidth > innerWidth + 1"))
+    def fits(self, *sizes: tuple[int, int]) -> None:
+        """Wait until the page is no wider than the window, and than windows of these *sizes*."""
+        wide = "return document.documentElement.scrollWidth > innerWidth + 1"
+        self.becomes(wide, False)
+        for size in sizes:
+            self.size(*size)
+            self.becomes(wide, False)

@@ -12,7 +12,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -200,43 +200,59 @@ def events_over_http() -> Response:
     return Response(frames(), mimetype="text/event-stream")
 
 
-@bp.get("/api/models")
-def models() -> Response:
-    return jsonify(models=world.models)
+def running() -> list[dict[str, Any]]:
+    loading = [each["id"] for each in world.models if each["state"] in {"starting", "waking"}]
+    return [{"model": name, "load": LOAD} for name in loading]
 
 
-@bp.get("/api/selectors")
-def selectors() -> Response:
-    return jsonify(selectors=SELECTORS)
+def overview() -> dict[str, Any]:
+    last = {"ended_ms": world.began * 1000, **world.peer_outcome}
+    local = [fare(each) for each in world.models if not each["peerID"]]
+    return {"models": local, "groups": GROUPS, "peers": [{"id": "office", "last": last}]}
 
 
-@bp.get("/api/profiles")
-def profiles() -> Response:
-    return jsonify(
-        active=world.profile,
-        profiles=[{"id": name, "description": "", "pins": {}} for name in ("away", "work")],
-    )
+def version() -> dict[str, str]:
+    commit = f"abcd1234{world.version.replace('.', '')}"
+    return {"version": world.version, "commit": commit, "build_date": "2026-02-01"}
+
+
+def config_status() -> dict[str, Any]:
+    standing = {"loaded_at": world.began, "only_simulated": world.only_simulated}
+    return {**SOURCE, **standing, "hash": "9f2c" * 16, "errors": ERRORS, "advice": ADVICE}
+
+
+def memory() -> dict[str, Any]:
+    if world.budget:
+        return made_up_memory.memory(world.models)
+    return {"mode": "group", "devices": [], "models": [], "nodes": made_up_memory.NODES}
+
+
+SOURCE = {"source": "/etc/llmsnap.yaml"}
+PROFILES = [{"id": name, "description": "", "pins": {}} for name in ("away", "work")]
+ANSWERS: dict[str, Callable[[], Any]] = {
+    "/api/models": lambda: {"models": world.models},
+    "/api/selectors": lambda: {"selectors": SELECTORS},
+    "/api/profiles": lambda: {"active": world.profile, "profiles": PROFILES},
+    "/api/overview": overview,
+    "/running": lambda: {"running": running()},
+    "/session": lambda: {"required": False, "key": None, "admin": True},
+    "/api/version": version,
+    "/api/config/status": config_status,
+    "/api/config/plan": lambda: {"errors": ERRORS, "changes": None},
+    "/api/config/file": lambda: {**SOURCE, "text": CONFIG, "reason": ""},
+    "/api/inflight": lambda: {"requests": in_flight(world.cancelled)},
+    "/api/memory": memory,
+    "/api/timeline": lambda: {"states": world.states},
+    "/api/hardware": lambda: HARDWARE,
+}
+for address, told in ANSWERS.items():
+    bp.add_url_rule(address, address.replace("/", "_"), told)
 
 
 @bp.put("/api/profiles/active")
 def activate_profile() -> Response:
     world.profile = json.loads(request.data)["name"]
     return jsonify(active=world.profile)
-
-
-@bp.get("/api/overview")
-def overview() -> Response:
-    return jsonify(
-        models=[fare(each) for each in world.models if not each["peerID"]],
-        groups=GROUPS,
-        peers=[{"id": "office", "last": {"ended_ms": world.began * 1000, **world.peer_outcome}}],
-    )
-
-
-@bp.get("/running")
-def running() -> Response:
-    loading = [each["id"] for each in world.models if each["state"] in {"starting", "waking"}]
-    return jsonify(running=[{"model": name, "load": LOAD} for name in loading])
 
 
 @bp.post("/api/models/<action>/<path:name>")
@@ -261,17 +277,6 @@ def act_all() -> Response:
     return jsonify(msg="ok")
 
 
-@bp.get("/session")
-def session() -> Response:
-    return jsonify(required=False, key=None, admin=True)
-
-
-@bp.get("/api/version")
-def version() -> Response:
-    commit = f"abcd1234{world.version.replace('.', '')}"
-    return jsonify(version=world.version, commit=commit, build_date="2026-02-01")
-
-
 @bp.get("/logs/stream/<path:name>")
 def log_stream(name: str) -> Response:
     own = "".join(f"{name}: line {number} of its own log\n" for number in range(80))
@@ -290,33 +295,6 @@ def log_stream(name: str) -> Response:
     return Response(stream_with_context(frames()), mimetype="text/event-stream")
 
 
-@bp.get("/api/config/status")
-def config_status() -> Response:
-    return jsonify(
-        source="/etc/llmsnap.yaml",
-        hash="9f2c" * 16,
-        loaded_at=world.began,
-        errors=ERRORS,
-        advice=ADVICE,
-        only_simulated=world.only_simulated,
-    )
-
-
-@bp.get("/api/config/plan")
-def config_plan() -> Response:
-    return jsonify(errors=ERRORS, changes=None)
-
-
-@bp.get("/api/config/file")
-def config_file() -> Response:
-    return jsonify(source="/etc/llmsnap.yaml", text=CONFIG, reason="")
-
-
-@bp.get("/api/inflight")
-def inflight() -> Response:
-    return jsonify(requests=in_flight(world.cancelled))
-
-
 @bp.post("/api/inflight/<int:number>/cancel")
 def cancel(number: int) -> Response:
     world.cancelled.add(number)
@@ -331,29 +309,12 @@ def one_request(name: str) -> ResponseReturnValue:
     return admin_api.one_request(name)
 
 
-@bp.get("/api/memory")
-def memory() -> Response:
-    if world.budget:
-        return jsonify(made_up_memory.memory(world.models))
-    return jsonify(mode="group", devices=[], models=[], nodes=made_up_memory.NODES)
-
-
 @bp.get("/api/plan")
 def plan() -> Response:
     name = request.args["model"]
     world.calls.append(f"PLAN {name}")
     state = next(each["state"] for each in world.models if each["id"] == name)
     return jsonify(made_up_memory.plan(name, state))
-
-
-@bp.get("/api/timeline")
-def timeline() -> Response:
-    return jsonify(states=world.states)
-
-
-@bp.get("/api/hardware")
-def hardware() -> Response:
-    return jsonify(HARDWARE)
 
 
 @bp.get("/api/performance")

@@ -10,15 +10,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gevent
 from websocket import create_connection  # as selenium uses it
 
-from tests.ui.browser import FOUND, LOOK_AGAIN_S, PATIENCE_S
+from tests.ui.browser import FOUND, PATIENCE_S, Patient
 
 START_S = 60
 LISTENS = re.compile(r"WebDriver BiDi listening on (ws://\S+)")
@@ -34,8 +32,10 @@ class RefusedError(Exception):
     """The browser refused a command: what it names is gone, or a script failed."""
 
 
-class Firefox:
+class Firefox(Patient):
     """One headless Firefox, with one page at a time that remembers nothing of the one before."""
+
+    refusals = RefusedError
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="llmsnap-firefox-"))
@@ -98,26 +98,12 @@ class Firefox:
 
     # --- finding and doing
 
-    def run(self, script: str, *arguments: str) -> Any:
+    def run(self, script: str, *arguments: Any) -> Any:
         """Run JavaScript in the page and return what it returns, as JSON has it."""
         body = f"const made = (function () {{ {script} }}).apply(null, arguments);"
         return json.loads(
             self._evaluate(f"{body} return JSON.stringify(made ?? null)", *arguments)["value"]
         )
-
-    def wait(self, fact: Callable[[], Any], what: str) -> None:
-        """Wait until *fact* is true; what is refused counts as not yet."""
-        deadline, refusal = time.monotonic() + PATIENCE_S, None
-        while time.monotonic() < deadline:
-            try:
-                if fact():
-                    return
-                refusal = None
-            except RefusedError as error:
-                refusal = error
-            gevent.sleep(LOOK_AGAIN_S)
-        text = self.run("return document.body.innerText")
-        raise AssertionError(f"waited for {what}; the page says:\n{text[:1500]}") from refusal
 
     def find(self, css: str, text: str = "") -> Any:
         """Wait for something visible that matches and contains *text*; return a reference to it."""

@@ -14,9 +14,7 @@ from tests.ui import servers
 pytestmark = pytest.mark.e2e
 
 
-def test_a_flood_of_lines_leaves_few_in_the_document_and_the_page_alive(
-    browser: Any, fake: Any
-) -> None:
+def test_a_flood_of_lines_leaves_few_in_the_document(browser: Any, fake: Any) -> None:
     browser.visit(fake.base, "logs")
     browser.find(".log-line", "task 599")
     for start in range(0, 60_000, 6_000):
@@ -24,11 +22,6 @@ def test_a_flood_of_lines_leaves_few_in_the_document_and_the_page_alive(
         fake.post("/fake/log", lines.encode())
     browser.find(".log-line", "line 59999")
     assert browser.run("return document.querySelectorAll('.log-line').length") < 300
-    frame = """
-        const [done, at] = [arguments[0], performance.now()];
-        requestAnimationFrame(() => done(performance.now() - at));
-    """
-    assert browser.driver.execute_async_script(frame) < 2000
 
 
 def test_lines_of_all_models_say_who_wrote_them_when_and_lead_on(browser: Any, fake: Any) -> None:
@@ -174,12 +167,8 @@ def test_the_timeline_shows_requests_in_flight_and_leads_to_their_details(
 def test_a_browser_whose_clock_is_wrong_goes_by_that_of_the_server(
     browser: Any, server: Any
 ) -> None:
-    late = "const real = Date.now; Date.now = () => real() + 600000;"
-    script = browser.driver.execute_cdp_cmd(
-        "Page.addScriptToEvaluateOnNewDocument", {"source": late}
-    )
-    try:
-        server.ask("alpha")
+    server.ask("alpha")
+    with browser.each_page("const real = Date.now; Date.now = () => real() + 600000;"):
         browser.visit(server.base, "activity")
         newest = lambda: browser.read("td.col-time")  # noqa: E731
         browser.wait(lambda: re.fullmatch(r"now|\d+ s ago", newest()), "its time")
@@ -189,8 +178,6 @@ def test_a_browser_whose_clock_is_wrong_goes_by_that_of_the_server(
         browser.wait(lambda: not loading().startswith("0 ms"), "the load to be within the span")
         browser.go("performance")
         browser.find(".chart h2", "Memory")
-    finally:
-        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
 def test_a_rejected_edit_is_explained_and_a_good_one_is_loaded(browser: Any, server: Any) -> None:

@@ -46,7 +46,7 @@ def test_each_device_says_who_holds_what_of_it(
     assert share == pytest.approx(18 / 24, abs=0.02)
     browser.size(375, 812)
     browser.find("[data-device=gpu0] .device-part", "18 GiB")
-    browser.wait(lambda: not browser.overflows(), "the bars to fit a phone")
+    browser.fits()
 
 
 def test_a_bar_follows_the_states_and_a_part_leads_to_its_model(browser: Any, fake: Any) -> None:
@@ -153,7 +153,7 @@ def test_a_swap_is_explained_from_each_place_that_tells_of_it(browser: Any, fake
     browser.theme("dark")
     assert browser.axe("color-contrast") == []
     browser.size(375, 812)
-    assert not browser.overflows()
+    browser.fits()
     browser.click("dialog a", "Show on the timeline")
     browser.gone("dialog")
     browser.becomes("return location.hash.includes('span=15')", True)

@@ -49,15 +49,13 @@ def test_a_page_fits_and_is_accessible_on_any_screen_in_both_themes(
     assert browser.run(OUT_OF_REACH) == []
     browser.theme("dark")
     assert browser.axe(*COLOURS) == []
-    for width, height in [(768, 1024), (375, 812)]:
-        browser.size(width, height)
-        browser.wait(lambda: not browser.overflows(), f"{page} to fit {width} px")
+    browser.fits((768, 1024), (375, 812))
     browser.find("header.top")
     assert browser.axe() == []
     browser.size(375, 812, touch=True)
-    assert browser.run(SMALL) == [], "smaller than a finger"
+    browser.becomes(SMALL, [])
     browser.press("Pages")
-    assert browser.run(SMALL) == []
+    browser.becomes(SMALL, [])
 
 
 def test_a_page_of_an_older_server_asks_to_be_loaded_again(browser: Any, fake: Any) -> None:
@@ -71,15 +69,10 @@ def test_a_page_of_an_older_server_asks_to_be_loaded_again(browser: Any, fake: A
 
 
 def test_a_browser_that_is_too_old_is_told_so(browser: Any, fake: Any) -> None:
-    old = browser.driver.execute_cdp_cmd(
-        "Page.addScriptToEvaluateOnNewDocument", {"source": "delete Map.groupBy"}
-    )
-    try:
+    with browser.each_page("delete Map.groupBy"):
         browser.open(fake.base, "home", ready=".too-old")
         browser.find(".too-old", "This browser is too old")
         assert browser.all("#app *") == []
-    finally:
-        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", old)
 
 
 def test_profiles_and_selectors_are_offered(browser: Any, fake: Any) -> None:
@@ -137,6 +130,7 @@ def test_old_addresses_lead_to_their_page(browser: Any, fake: Any) -> None:
     browser.driver.get(fake.base + "/ui/logs")
     browser.find("[data-page=logs] h1")
     for unknown in ("#/nothing-like-this", "#/models%", "#/%E0%A4%A"):
+        browser.go("logs")
         browser.driver.get(fake.base + "/ui/" + unknown)
         browser.find("[data-page=home] h1")
 
@@ -174,32 +168,33 @@ def test_the_address_keeps_what_is_shown_and_the_title_names_it(browser: Any, fa
 def test_two_hundred_models_and_long_ids_fit(browser: Any, fake: Any, page: str) -> None:
     fake.post("/fake/models/many")
     browser.visit(fake.base, page)
-    for width, height in [(1280, 720), (375, 812)]:
-        browser.size(width, height)
-        browser.wait(lambda: not browser.overflows(), f"{page} to fit {width} px")
+    browser.fits((1280, 720), (375, 812))
+
+
+def counted(name: str) -> tuple[str, int]:
+    """The key by which people sort names that end with a number."""
+    word, _, number = name.rpartition("-")
+    return word, int(number)
 
 
 def test_many_models_are_sorted_and_folded(browser: Any, fake: Any) -> None:
     fake.post("/fake/models/many")
     browser.visit(fake.base, "models")
-    browser.count("[data-model]", len(MANY))
-    names = browser.run(
-        "return [...document.querySelectorAll('[data-model]')].map((e) => e.dataset.model)"
-    )
-    assert names[:2] == [LONG, "family-0"], "what is loaded is first"
-    assert names.index("family-9") < names.index("family-10"), "sorted as people count"
+    families = sorted((each["id"] for each in MANY if each["id"] != LONG), key=counted)
+    names = "return [...document.querySelectorAll('[data-model]')].map((e) => e.dataset.model)"
+    browser.becomes(names, [LONG, *families])  # what is loaded is first
     beside = """
         const [name, state] = [".model-name .name", ".model-state"].map((each) =>
           document.querySelector(`[data-model] ${each}`).getBoundingClientRect());
         return name.right <= state.left;
     """
-    assert browser.run(beside)
+    browser.becomes(beside, True)
     browser.press("Fold Models")
     browser.count("[data-model]", 1)
     browser.press("Show Models")
     browser.click(f"[data-model='{LONG}'] a.name")
     browser.find("h1", LONG)
-    assert not browser.overflows()
+    browser.fits()
 
 
 def test_the_hardware_is_shown_and_what_is_unknown_has_no_number(browser: Any, fake: Any) -> None:
@@ -293,7 +288,6 @@ def test_the_charts_have_a_colour_for_each_model_and_a_range(browser: Any, fake:
     assert len(found) == len({name for name, _ in found}) == len({colour for _, colour in found})
     browser.wait(lambda: "now" in browser.read(".plot", of="aria-label"), "an axis until now")
     browser.press("5 min")
-    browser.button("5 min")
     browser.reload()
     browser.find("button[aria-pressed=true]", "5 min")
 

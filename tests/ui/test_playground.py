@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+import base64
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,11 @@ from tests.ui.servers import until
 pytestmark = pytest.mark.e2e
 
 ANSWER = ".message.assistant .prose"
+DOT = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
+    "WjR9awAAAABJRU5ErkJggg=="
+)
+"""A picture of one pixel."""
 
 
 @pytest.fixture(autouse=True)
@@ -394,10 +399,9 @@ def test_speech(browser: Any) -> None:
 
 def test_a_file_or_a_recording_is_transcribed(browser: Any, tmp_path: Path) -> None:
     recording = tmp_path / "hello.wav"
-    data = b"\0\0" * 1600
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 1, 1,
-                       16000, 32000, 2, 16, b"data", len(data))  # fmt: skip
-    recording.write_bytes(head + data)
+    with wave.open(str(recording), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(3200))
     browser.press("Transcription")
     browser.choose("Model", "alpha")
     picker = "[data-tab=transcription]"
@@ -438,14 +442,8 @@ def test_ranking_and_a_load_test(browser: Any) -> None:
 
 
 def test_an_attached_picture_is_sent_and_shown(browser: Any, server: Any, tmp_path: Path) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        crc = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
-
     dot = tmp_path / "dot.png"
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\xff\0\0"))
-    dot.write_bytes(b"\x89PNG\r\n\x1a\n" + parts + chunk(b"IEND", b""))
+    dot.write_bytes(base64.b64decode(DOT))
     browser.choose("Model", "alpha")
     browser.attach(".composer", dot)
     browser.find(".composer .thumb img")
