@@ -206,10 +206,20 @@ def test_the_hardware_is_shown_and_what_is_unknown_has_no_number(browser: Any, f
 
 
 def test_advice_on_the_configuration_leads_to_its_line(browser: Any, fake: Any) -> None:
-    browser.visit(fake.base, "config")
+    browser.visit(fake.base, "home")
     browser.find("nav .count.bad", "2 errors")
+    browser.run("""
+        const [real, held] = [fetch, new Promise((done) => { window.release = done; })];
+        window.fetch = async (path, ...more) => {
+          if (path.endsWith("/config/file")) await held;
+          return real(path, ...more);
+        };
+    """)
+    browser.go("config")
     browser.find("[aria-label='Advice'] li", "concurencyLimit")
     browser.click("[aria-label='Advice'] a", "line 9")
+    assert not browser.all(".config-text, .empty"), "the file may come late"
+    browser.run("release()")
     browser.becomes("return document.activeElement.id", "config-line-9")
 
 

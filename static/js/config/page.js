@@ -53,14 +53,24 @@ function Advice({ advice }) {
     <div class="card-body"><ol class="config-errors">${advice.map((each, index) => html`<li key=${index}>${each.line ? html`<${Place} problem=${each} /> ` : ""}<span class="mono">${each.where}</span>: ${each.what}${each.fix ? html` <span class="fix">${each.fix}</span>` : ""}</li>`)}</ol></div></section>`;
 }
 
+let wantedLine = "";
+
+/** Show the line that a link asked for, once the text of its file is there. */
+function showWantedLine() {
+  const found = wantedLine && document.getElementById(wantedLine);
+  if (!found) return;
+  wantedLine = "";
+  found.scrollIntoView({ block: "center" });
+  found.focus();
+}
+
 /** A link to the line of a problem, which names its file where there are several. */
 function Place({ problem: { file: path, line } }) {
   const id = lineId(path, line);
   const show = (event) => {
     event.preventDefault();
-    const found = document.getElementById(id);
-    found?.scrollIntoView({ block: "center" });
-    found?.focus();
+    wantedLine = id;
+    showWantedLine();
   };
   return html`<a href=${`#${id}`} onClick=${show}>${path ? `${path.split("/").pop()}, ` : ""}line ${line}</a>`;
 }
@@ -74,6 +84,7 @@ function FileText({ path, title, text, reason, errors }) {
     const bad = new Set(errors.filter((each) => (each.file ?? "") === path).map((each) => each.line));
     return text.replace(/\n$/, "").split("\n").map((line, index) => html`<div key=${index} id=${lineId(path, index + 1)} tabindex="-1" class=${bad.has(index + 1) ? "line bad" : "line"}><span class="line-number" aria-hidden="true">${index + 1}</span><${YamlLine} line=${line} /></div>`);
   }, [path, text, errors]);
+  useEffect(showWantedLine, [lines]);
   return html`<section class="card" aria-label=${title}>
     <div class="card-head"><h2>${title}</h2><span class="small faint">${reason || "secrets are masked"}</span><div class="tools"><${CopyButton} withText label="Copy" text=${text} /></div></div>
     <pre class="config-text" tabindex="0" role="region" aria-label="Text of the configuration">${lines}</pre>
@@ -81,10 +92,11 @@ function FileText({ path, title, text, reason, errors }) {
 }
 
 function Files({ errors }) {
-  const files = file.value?.files ?? [];
+  if (!file.value) return null;
+  const files = file.value.files ?? [];
   if (files.length > 1) return files.map((each) => html`<${FileText} key=${each.path} ...${each} title=${each.path} errors=${errors} />`);
-  if (file.value?.text) return html`<${FileText} path="" title="The file" text=${file.value.text} errors=${errors} />`;
-  return html`<${Empty} icon="config" title="No file to show">${file.value?.reason ?? "This server was started without a configuration file."}</${Empty}>`;
+  if (file.value.text) return html`<${FileText} path="" title="The file" text=${file.value.text} errors=${errors} />`;
+  return html`<${Empty} icon="config" title="No file to show">${file.value.reason ?? "This server was started without a configuration file."}</${Empty}>`;
 }
 
 function Reload({ disabled }) {
