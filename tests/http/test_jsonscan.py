@@ -136,8 +136,6 @@ def test_plain_values_cost_no_step_of_their_own(monkeypatch: pytest.MonkeyPatch)
     assert scan_object(b'{"a":[' + plain + b'{"b":' + b'0,"":' * 100_000 + b"1}]}")
 
 
-# --- any document ------------------------------------------------------------------------------
-
 KEYS = st.text(max_size=3)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),

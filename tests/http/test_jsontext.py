@@ -172,8 +172,6 @@ def test_setting_along_a_path(text: bytes, path: str, expected: bytes) -> None:
     assert set_path(text, split_path(path), b"7") == expected
 
 
-# --- any document ------------------------------------------------------------------------------
-
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
 VALUES = st.recursive(
     st.none()

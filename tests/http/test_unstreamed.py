@@ -47,6 +47,18 @@ MESSAGE = {
     "stop_sequence": None,
     "usage": {"input_tokens": 3, "output_tokens": 4},
 }
+
+
+def item(kind: str, **more: Any) -> dict[str, Any]:
+    return {"id": f"{kind}_1", "type": kind, "status": "completed", **more}
+
+
+SUMMARY = [{"type": "summary_text", "text": "short"}]
+REASONING = [{"type": "reasoning_text", "text": "long"}]
+SAID = [
+    {"type": "output_text", "text": "hello", "annotations": [], "logprobs": []},
+    {"type": "refusal", "refusal": "no"},
+]
 RESPONSE = {
     "id": "resp_1",
     "object": "response",
@@ -55,32 +67,10 @@ RESPONSE = {
     "incomplete_details": None,
     "model": "m",
     "output": [
-        {
-            "id": "rs_1",
-            "type": "reasoning",
-            "summary": [{"type": "summary_text", "text": "short"}],
-            "content": [{"type": "reasoning_text", "text": "long"}],
-            "status": "completed",
-        },
-        {
-            "id": "msg_1",
-            "type": "message",
-            "role": "assistant",
-            "status": "completed",
-            "content": [
-                {"type": "output_text", "text": "hello", "annotations": [], "logprobs": []},
-                {"type": "refusal", "refusal": "no"},
-            ],
-        },
-        {
-            "id": "fc_1",
-            "type": "function_call",
-            "call_id": "c1",
-            "name": "f",
-            "arguments": '{"a":1}',
-            "status": "completed",
-        },
-        {"id": "ws_1", "type": "web_search_call", "status": "completed"},
+        item("reasoning", summary=SUMMARY, content=REASONING),
+        item("message", role="assistant", content=SAID),
+        item("function_call", call_id="c1", name="f", arguments='{"a":1}'),
+        item("web_search_call"),
     ],
     "usage": {"input_tokens": 3, "output_tokens": 4},
 }

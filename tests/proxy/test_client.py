@@ -569,7 +569,8 @@ def test_old_forgotten_and_too_many_connections_are_not_kept(pool, pairs, monkey
     assert pool.take(key_of(ADDRESS)) is None
 
 
-def test_localhost_is_tried_on_both_loopback_addresses() -> None:
+def test_localhost_is_tried_on_both_loopback_addresses_and_a_name_is_looked_up(port: int) -> None:
+    module._dial("localhost", port, 4).close()
     with socket.socket(socket.AF_INET6) as listener:
         listener.bind(("::1", 0))
         listener.listen()
@@ -579,10 +580,6 @@ def test_localhost_is_tried_on_both_loopback_addresses() -> None:
             assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     with pytest.raises(Unreachable, match=f"cannot connect to localhost:{port}"):
         connect(parse_address(f"http://localhost:{port}"), 4)
-
-
-def test_a_name_is_looked_up(port: int) -> None:
-    module._dial("localhost", port, 2).close()
 
 
 @pytest.mark.parametrize("at_once", [True, False])

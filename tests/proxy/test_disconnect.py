@@ -63,9 +63,6 @@ def test_a_descriptor_used_again_is_watched_again(pair) -> None:
     theirs.close()
 
 
-# --- one client ---------------------------------------------------------------------------------
-
-
 def test_a_client_that_leaves_is_noted_and_told(watch, pair) -> None:
     ours, theirs = pair
     monitor, gone = ClientMonitor(watch, ours.fileno()), Event()

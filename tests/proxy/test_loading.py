@@ -105,15 +105,12 @@ def in_words(error, sent: bytes) -> bytes:
     return b"<%b>" % str(error).encode()
 
 
-def test_the_head_goes_out_at_once() -> None:
-    answer = World().stream.answer()
-    said = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    assert answer.status == 200
-    assert dict(answer.headers) == {"Content-Type": "text/event-stream", **said}
-
-
 def test_frames_until_the_model_is_ready_and_then_its_answer() -> None:
     world = World(b"one ", b"two", kind="Text/Event-Stream")
+    said = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    head = world.stream.answer()
+    assert dict(head.headers) == {"Content-Type": "text/event-stream", **said}
+    assert head.status == 200
     assert [next(world.stream) for _ in range(3)] == [b"first ", b"place 1 ", b"place 1 "]
     assert world.granted() == b"done one two"
     assert world.ended() == (0, "")

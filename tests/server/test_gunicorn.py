@@ -177,7 +177,7 @@ def leaves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def left(gunicorn, service) -> list[int]:
+def left(gunicorn, leaves, service) -> list[int]:
     """The codes with which an installed shutdown of *service* leaves at once."""
     codes: list[int] = []
     service.drained.set()
@@ -226,9 +226,7 @@ def test_an_invalid_configuration_is_logged_and_stops_gunicorn() -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_feeds_end_first_and_gunicorn_gets_one_signal(
-    gunicorn, leaves, left, service, number
-) -> None:
+def test_feeds_end_first_and_gunicorn_gets_one_signal(gunicorn, left, service, number) -> None:
     signal.raise_signal(number)
     signal.raise_signal(number)
     service.closed.wait()
@@ -236,9 +234,8 @@ def test_feeds_end_first_and_gunicorn_gets_one_signal(
     assert (gunicorn.heard, left) == ([number], [])
 
 
-def test_at_term_the_models_stop_once_the_listeners_are_closed(
-    gunicorn, leaves, left, service
-) -> None:
+@pytest.mark.usefixtures("left")
+def test_at_term_the_models_stop_once_the_listeners_are_closed(gunicorn, service) -> None:
     listener = socket.socket()
     gunicorn.sockets = [listener]
     signal.raise_signal(signal.SIGTERM)
@@ -249,7 +246,7 @@ def test_at_term_the_models_stop_once_the_listeners_are_closed(
     service.closed.wait()
 
 
-def test_a_later_second_signal_does_not_wait(leaves, left, service, monkeypatch) -> None:
+def test_a_later_second_signal_does_not_wait(left, service, monkeypatch) -> None:
     monkeypatch.setattr(module, "REPEAT_S", -1)
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGTERM)

@@ -222,9 +222,6 @@ def test_a_refusal_names_what_is_wrong(raw: bytes, words: str) -> None:
     assert words in str(caught.value)
 
 
-# --- what came before ---------------------------------------------------------------------------
-
-
 def spelled(name: str) -> st.SearchStrategy[str]:
     any_case = st.tuples(*(st.sampled_from([c.lower(), c.upper()]) for c in name)).map("".join)
     return st.sampled_from([name, name.lower(), name.upper(), name.capitalize()]) | any_case

@@ -3,6 +3,7 @@
 import errno
 import os
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
 
 import gevent
@@ -96,7 +97,7 @@ def test_a_lingering_connection_makes_room(serve) -> None:
     client = serving.connect()
     client.send(request("/", "POST", "Content-Length: 9999999"))
     assert client.answer().headers["connection"] == "close"
-    assert len(serving.server.deadlines.lingering) == 1
+    until(lambda: len(serving.server.deadlines.lingering))
     assert serving.connect().ask(request()).status == 200
 
 
@@ -313,16 +314,13 @@ def test_close_ends_idle_greenlets_now_and_the_others_after_their_connection(poo
         ("0.0.0.0:80", ("0.0.0.0", 80)),
         ("localhost:0", ("localhost", 0)),
         ("[::1]:65535", ("::1", 65535)),
+        *((text, None) for text in ("", "8080", "host", "host:", "host:http", ":65536", ":\u0661")),
     ],
 )
-def test_addresses(text: str, found: tuple[str, int]) -> None:
-    assert split_host_port(text) == found
-
-
-@pytest.mark.parametrize("text", ["", "8080", "host", "host:", "host:http", ":65536", ":\u0661"])
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(ValueError, match="not an address to listen on"):
-        open_listener(text)
+def test_addresses(text: str, found: tuple[str, int] | None) -> None:
+    refused = pytest.raises(ValueError, match="not an address to listen on")
+    with nullcontext() if found else refused:
+        assert split_host_port(text) == found
 
 
 def test_accepted_sockets_send_at_once_and_notice_lost_clients() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from llmsnap.errors import BadHead, BadRequest, ClientGone
 from llmsnap.server.connection import ConnectionReader
-from llmsnap.server.http1 import RequestBody, UpgradeBody
+from llmsnap.server.http1 import RequestBody
 
 
 class Pieces:
@@ -198,8 +198,3 @@ def test_a_client_is_asked_once_and_only_if_it_waits() -> None:
 def test_how_much_is_left() -> None:
     rooms = [(0, 0), (5, 5), (5, 4), (None, 10**9)]
     assert [sized(size).fits(room) for size, room in rooms] == [True, True, False, False]
-
-
-def test_an_upgrade_shows_its_socket_where_simple_websocket_looks() -> None:
-    sock = object()
-    assert UpgradeBody(ConnectionReader(Pieces()), 0, None, sock).raw._sock is sock
