@@ -10,7 +10,7 @@ from llmsnap.errors import in_full
 from llmsnap.models import State
 from llmsnap.routing.budget import grown
 from llmsnap.routing.explain import error_of
-from llmsnap.routing.memory import GIB, MIB, Device, Memory, Need, Share
+from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import (
     Eviction,
     ModelRules,
@@ -51,6 +51,7 @@ def leaving(memory: Memory, running: str, **facts: Facts) -> dict[str, Action]:
     return dict(planned(memory, running, **facts).how)
 
 
+MIB = 1024**2
 A, B, C = need("a", 8), need("b", 4), need("c", 4)
 STOP, SLEEP = Action.STOP, Action.SLEEP
 SLEEPER = Facts(leave_by=SLEEP)
