@@ -50,27 +50,29 @@ def test_metadata_and_tensors_are_read(model: Path) -> None:
     assert not any(key.startswith("tokenizer") for key in found.metadata), "long, and not needed"
 
 
+SHORT = ggufs.gguf({**LLAMA, "tokenizer.ggml.scores": [1, 2]}, {"output.weight": 32})
+
+
+def data_bytes(folder: Path, data: bytes) -> int | None:
+    """The size of the tensors of a file with *data*; None where it is refused."""
+    (folder / "x.gguf").write_bytes(data)
+    try:
+        return gguf.read(folder / "x.gguf").data_bytes
+    except gguf.BadGguf:
+        return None
+
+
 @given(cut=st.integers(0, 4000))
-def test_a_file_that_ends_in_its_metadata_is_incomplete(cut: int, tmp_path_factory: object) -> None:
-    whole = ggufs.gguf({**LLAMA, "tokenizer.ggml.scores": [1, 2]}, {"output.weight": 32})
-    head = len(whole) - 32 - 31
-    path = Path(str(tmp_path_factory.getbasetemp())) / "cut.gguf"  # type: ignore[attr-defined]
-    path.write_bytes(whole[: cut % head])
-    with pytest.raises(gguf.BadGguf):
-        gguf.read(path)
+def test_a_file_that_ends_in_its_metadata_is_incomplete(cut: int, tmp_path_factory) -> None:
+    head = len(SHORT) - 32 - 31
+    assert data_bytes(tmp_path_factory.getbasetemp(), SHORT[: cut % head]) is None
 
 
 @given(at=st.integers(0, 400), byte=st.integers(0, 255))
-def test_a_damaged_file_is_read_or_refused(at: int, byte: int, tmp_path_factory: object) -> None:
-    data = bytearray(ggufs.gguf({**LLAMA, "tokenizer.ggml.scores": [1, 2]}, {"output.weight": 32}))
+def test_a_damaged_file_is_read_or_refused(at: int, byte: int, tmp_path_factory) -> None:
+    data = bytearray(SHORT)
     data[at % len(data)] = byte
-    path = Path(str(tmp_path_factory.getbasetemp())) / "damaged.gguf"  # type: ignore[attr-defined]
-    path.write_bytes(data)
-    try:
-        found = gguf.read(path)
-    except gguf.BadGguf:
-        return
-    assert found.data_bytes <= len(data)
+    assert (data_bytes(tmp_path_factory.getbasetemp(), data) or 0) <= len(data)
 
 
 def estimated(command: str, *, has_gpu: bool = True) -> Estimate:
