@@ -16,6 +16,7 @@ from llmsnap.memory import (
     examine,
 )
 
+PCI = "CUDA_DEVICE_ORDER=PCI_BUS_ID"
 GPUS = {"gpu0": "GPU-aa", "gpu1": "GPU-bb", "gpu2": ""}
 
 
@@ -67,16 +68,7 @@ def test_an_estimate_is_divided_among_the_devices(
     ("name", "vendor", "index", "variables"),
     [
         ("ram", "", 0, ()),
-        (
-            "gpu1",
-            "nvidia",
-            1,
-            (
-                "CUDA_DEVICE_ORDER=PCI_BUS_ID",
-                "CUDA_VISIBLE_DEVICES=GPU-x",
-                "GGML_VK_VISIBLE_DEVICES=1",
-            ),
-        ),
+        ("gpu1", "nvidia", 1, (PCI, "CUDA_VISIBLE_DEVICES=GPU-x", "GGML_VK_VISIBLE_DEVICES=1")),
         ("gpu1", "amd", 0, ("ROCR_VISIBLE_DEVICES=0", "GGML_VK_VISIBLE_DEVICES=1")),
         ("gpu1", "intel", 0, ("ONEAPI_DEVICE_SELECTOR=level_zero:0", "GGML_VK_VISIBLE_DEVICES=1")),
     ],
@@ -90,7 +82,7 @@ def test_a_server_sees_the_gpu_it_was_placed_on(
 
 def test_a_gpu_that_was_not_found_goes_by_its_number() -> None:
     assert device_variables("gpu2") == (
-        "CUDA_DEVICE_ORDER=PCI_BUS_ID",
+        PCI,
         "CUDA_VISIBLE_DEVICES=2",
         "ROCR_VISIBLE_DEVICES=2",
         "GGML_VK_VISIBLE_DEVICES=2",

@@ -1,6 +1,7 @@
 """The question to a server, what counts as an answer, and what is expected of it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -90,6 +91,7 @@ GOOD, OTHER = CanaryReply(200, "1 2 3"), CanaryReply(200, "# # #")
 REFUSED, FAILED, EMPTY = CanaryReply(404), CanaryReply(500), CanaryReply(200)
 BROKEN = CanaryReply(problem="POST /v1/chat/completions failed: reset")
 LATE = CanaryReply(problem="too late", is_late=True)
+ANYTHING = [GOOD, OTHER, REFUSED, EMPTY, LATE]
 
 
 @pytest.mark.parametrize(
@@ -97,16 +99,11 @@ LATE = CanaryReply(problem="too late", is_late=True)
     [
         (GOOD, GOOD, Rule.SAME, [GOOD, LATE]),
         (GOOD, OTHER, Rule.ANY, [GOOD, OTHER, LATE]),
-        (REFUSED, REFUSED, Rule.UNFIT, [GOOD, OTHER, REFUSED, EMPTY, LATE]),
-        (GOOD, BROKEN, Rule.UNFIT, [GOOD, OTHER, REFUSED, EMPTY, LATE]),
-        (
-            GOOD,
-            CanaryReply(200, "1 2 3", took_s=3.5),
-            Rule.UNFIT,
-            [GOOD, OTHER, REFUSED, EMPTY, LATE],
-        ),
-        (CanaryReply(200, "1 2 3", took_s=20.0), GOOD, Rule.SAME, [GOOD, LATE]),
-        (None, None, Rule.UNKNOWN, [GOOD, OTHER, REFUSED, EMPTY, LATE]),
+        (REFUSED, REFUSED, Rule.UNFIT, ANYTHING),
+        (GOOD, BROKEN, Rule.UNFIT, ANYTHING),
+        (GOOD, replace(GOOD, took_s=3.5), Rule.UNFIT, ANYTHING),
+        (replace(GOOD, took_s=20.0), GOOD, Rule.SAME, [GOOD, LATE]),
+        (None, None, Rule.UNKNOWN, ANYTHING),
     ],
 )
 def test_the_answers_after_a_start_decide_what_is_wrong_after_a_wake(

@@ -7,6 +7,12 @@ from llmsnap.models.out_of_memory import KILLED, sign_of
 
 FAILED, SIGKILL = ExitStatus(1), ExitStatus(137, "SIGKILL")
 CUDA = "E ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9 MiB on device 0: "
+VULKAN = "ggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory"
+VLLM = (
+    "ValueError: No available memory for the cache blocks. Try",
+    "ValueError: Free memory on device cuda:0 (3.2/23.4 GiB) on startup is less than desired GPU "
+    "memory utilization (0.9, 21.1 GiB). Decrease",
+)
 LOCKED = "warning: failed to mlock 4096-byte buffer: Cannot allocate memory"
 
 
@@ -16,25 +22,10 @@ LOCKED = "warning: failed to mlock 4096-byte buffer: Cannot allocate memory"
         ([CUDA + "cudaMalloc failed: out of memory"], FAILED, 0, "cudaMalloc failed"),
         (["CUDA error: out of memory", "  current device: 0"], FAILED, 0, "CUDA out of memory"),
         (["torch.OutOfMemoryError: HIP out of memory. Tried"], FAILED, 0, "HIP out of memory"),
+        ([VULKAN], FAILED, 0, "Vulkan out of memory"),
+        ([VLLM[0], "Traceback", "  x"], FAILED, 0, "No available memory for the cache blocks"),
         (
-            ["ggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory"],
-            FAILED,
-            0,
-            "Vulkan out of memory",
-        ),
-        (
-            ["ValueError: No available memory for the cache blocks. Try", "Traceback", "  x"],
-            FAILED,
-            0,
-            "No available memory for the cache blocks",
-        ),
-        (
-            [
-                "ValueError: Free memory on device cuda:0 (3.2/23.4 GiB) on startup is less than "
-                "desired GPU memory utilization (0.9, 21.1 GiB). Decrease"
-            ],
-            FAILED,
-            0,
+            *([VLLM[1]], FAILED, 0),
             "Free memory on device is less than desired GPU memory utilization",
         ),
         (["mmap: Cannot allocate memory"], FAILED, 0, "Cannot allocate memory"),
