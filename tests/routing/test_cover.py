@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from llmsnap.routing.cover import (
     Chosen,
     Way,
     cheapest,
+    cover_of,
     greedy,
     is_enough,
 )
@@ -39,6 +41,25 @@ def ways(draw: st.DrawFn) -> list[Way]:
 
 
 needs = st.tuples(st.integers(0, 15), st.integers(-4, 15))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(candidates=st.lists(ways(), max_size=6), need=needs)
+def test_the_answer_is_the_best_of_all(candidates: list[list[Way]], need: Bytes) -> None:
+    choices = product(*([None, *range(len(each))] for each in candidates))
+    enough = [cover_of(candidates, each) for each in choices if is_enough(candidates, each, need)]
+    found = cheapest(candidates, need)
+    if not enough:
+        assert found is None
+        return
+    assert found is not None
+    assert found.key == min(each.key for each in enough)
+    assert cover_of(candidates, found.chosen).key == found.key
+    # No eviction without need.
+    for number, index in enumerate(found.chosen):
+        if index is not None:
+            others = (*found.chosen[:number], None, *found.chosen[number + 1 :])
+            assert not is_enough(candidates, others, need)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
