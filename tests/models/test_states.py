@@ -3,13 +3,7 @@ import itertools
 import pytest
 
 from llmsnap.errors import InvalidTransition
-from llmsnap.models.states import (
-    State,
-    StateMachine,
-    Trigger,
-    next_state,
-    table,
-)
+from llmsnap.models.states import State, StateMachine, Trigger, next_state, table
 
 LEGAL = {
     "stopped": {"start": "starting", "retire": "shutdown"},

@@ -11,11 +11,7 @@ from llmsnap.models import State
 from llmsnap.routing.budget import grown
 from llmsnap.routing.explain import error_of
 from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
-from llmsnap.routing.messages import (
-    Eviction,
-    ModelRules,
-    RefusalReason,
-)
+from llmsnap.routing.messages import Eviction, ModelRules, RefusalReason
 from llmsnap.routing.occupancy import Occupancy
 from llmsnap.routing.residency import (
     Action,
@@ -32,13 +28,11 @@ from tests.routing.facts import Facts, gpu, need
 from tests.routing.world import HELD, World
 
 
-def plan(
-    memory: Memory, running: str, current: Plan | None = None, now: float = 0.0, **facts: Facts
-) -> Answer:
+def plan(memory: Memory, running: str, current: Plan | None = None, **facts: Facts) -> Answer:
     """What leaves for t."""
     known = {each.model_id: Facts(state=State.STOPPED) for each in memory.needs}
     known |= {name: Facts() for name in running} | facts
-    return memory.plan("t", list(running), known, current, now=now)
+    return memory.plan("t", list(running), known, current)
 
 
 def planned(memory: Memory, running: str, current: Plan | None = None, **facts: Facts) -> Plan:

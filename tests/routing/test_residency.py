@@ -4,14 +4,7 @@ from llmsnap.errors import in_full
 from llmsnap.routing.explain import error_of
 from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import Outcome, RefusalReason
-from llmsnap.routing.residency import (
-    ALONE,
-    Blocked,
-    Group,
-    Groups,
-    Plan,
-    PlannedSwap,
-)
+from llmsnap.routing.residency import ALONE, Blocked, Group, Groups, Plan, PlannedSwap
 from llmsnap.routing.swaps import MIN_RECHECK_S
 from tests.routing.facts import gpu, need
 from tests.routing.world import World, evicts, group

@@ -6,12 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmsnap.routing.sentences import (
-    said_of_plan,
-    said_of_request,
-    said_of_swap,
-    summary_of_plan,
-)
+from llmsnap.routing.sentences import said_of_plan, said_of_request, said_of_swap, summary_of_plan
 
 GIB = 1024**3
 PLAN: dict[str, Any] = {

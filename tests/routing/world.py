@@ -21,13 +21,7 @@ from llmsnap.routing.matrix import Matrix
 from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import ModelRules, SchedulerOptions, SwapRecord
 from llmsnap.routing.pools import here_of
-from llmsnap.routing.residency import (
-    Action,
-    Group,
-    Groups,
-    LoadKind,
-    Residency,
-)
+from llmsnap.routing.residency import Action, Group, Groups, LoadKind, Residency
 from llmsnap.routing.scheduler import Scheduler
 
 BOOM = RuntimeError("exited with code 1")
