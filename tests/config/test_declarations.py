@@ -37,9 +37,6 @@ def findings(text: str) -> list[str]:
     return [str(each).partition(" - ")[0] for each in report.advice]
 
 
-# --- the example ---------------------------------------------------------------------------------
-
-
 def test_the_example_has_every_key() -> None:
     tree = load_with_advice(EXAMPLE, environ={}).tree
     text = EXAMPLE.read_text()
@@ -77,9 +74,6 @@ def test_the_example_is_free_of_problems_and_advice() -> None:
     assert not findings(EXAMPLE.read_text())
 
 
-# --- what is published ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("path", "derived"),
     [
@@ -92,9 +86,6 @@ def test_the_example_is_free_of_problems_and_advice() -> None:
 )
 def test_what_is_published_is_what_the_declarations_give(path, derived) -> None:
     assert path.read_text(encoding="utf-8") == derived(), "run make docs"
-
-
-# --- the same values -----------------------------------------------------------------------------
 
 
 def _file_with(path: str, value: str) -> str:
@@ -153,9 +144,6 @@ def test_what_the_schema_gives_as_an_example_the_loader_accepts() -> None:
     ]
     assert len(examples) > 8
     assert not [each for path, value in examples for each in _refusals(path, value)]
-
-
-# --- advice --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

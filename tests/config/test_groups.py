@@ -69,9 +69,6 @@ def test_the_groups_made_by_llmsnap_cannot_be_configured(name: str) -> None:
     assert advice(text)[0].startswith(f"groups.{name}: is made by llmsnap")
 
 
-# --- scheduling ----------------------------------------------------------------------------------
-
-
 THREE_MODELS = 'models: {a: {cmd: "s ${PORT}", aliases: [x]}, b: {cmd: "s ${PORT}"}}\n'
 
 

@@ -99,9 +99,6 @@ def test_faulty_definitions(text: str, words: str) -> None:
     assert (found, words in problem) == ({}, True)
 
 
-# --- environment ---------------------------------------------------------------------------------
-
-
 def read(text: str, **environ: str) -> tuple[Mapping, Report]:
     report = Report()
     root = compose(text, environ, report, read_file)

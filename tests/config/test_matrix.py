@@ -60,8 +60,6 @@ def test_expressions() -> None:
     assert {text: str(parse(text)) for text in shown} == shown
 
 
-# --- where it may stand ---------------------------------------------------------------------------
-
 SETS = "{sets: {s: a & b}}"
 GROUPS = "{g: {members: [a]}}"
 ROUTER = "routing: {router: "
@@ -107,9 +105,6 @@ def test_what_stands_beside_or_without_effect_is_advice() -> None:
     where = "routing.router.settings.matrix"
     assert found[0].startswith(f"{where}: has no effect with use: group")
     assert found[1].startswith(f'{where}.sets.s: "x" is neither a var nor a model')
-
-
-# --- mistakes -------------------------------------------------------------------------------------
 
 
 @parity("Swap matrix", "what is refused")

@@ -220,9 +220,6 @@ def test_a_model_may_have_a_key_and_headers_of_its_own() -> None:
     assert not [each for each in ("secret", "research") if each in repr(found)]
 
 
-# --- endpoints -----------------------------------------------------------------------------------
-
-
 def test_endpoints_are_read_with_their_timeouts() -> None:
     found = config("""
         sleepRequestTimeout: 15
@@ -251,9 +248,6 @@ def test_endpoints_are_read_with_their_timeouts() -> None:
         strict=True,
     ):
         assert f"m.{key}: {key} is required when sleepMode is enable" in lacking
-
-
-# --- names ---------------------------------------------------------------------------------------
 
 
 def test_names_resolve_to_ids() -> None:

@@ -100,9 +100,6 @@ def test_the_legacy_spelling_is_not_known_here_and_a_model_of_two_peers_is_advis
     assert any('model "x" is offered by peer "a" too' in each for each in said)
 
 
-# --- filters -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "names"),
     [

@@ -178,9 +178,6 @@ def test_preload_takes_ids_and_aliases_once_each(spelling: str) -> None:
     ]
 
 
-# --- settings ------------------------------------------------------------------------------------
-
-
 def test_a_repr_shows_no_secret() -> None:
     model = ModelConfig(id="m", cmd="srv --api-key s3cret", env=("TOKEN=s3cret",))
     config = Config(

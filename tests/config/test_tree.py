@@ -133,18 +133,12 @@ def test_a_reference_may_stand_unquoted_in_a_flow_list() -> None:
     assert read("a: [${env.A}]\nb: 'x", A="k")[1].problems[0].line == 1
 
 
-# --- nodes ---------------------------------------------------------------------------------------
-
-
 def test_the_deepest_node_on_a_path_is_found() -> None:
     root = compose("a:\n  b: [1, 2]\n", {}, Report())
     places = {("a", "b", 1): (2, 10), ("a", "b", 7): (2, 6), ("a", "x", "y"): (2, 3)}
     found = {path: find_node(root, path) for path in places}
     assert {path: (node.line, node.column) for path, node in found.items() if node} == places
     assert find_node(None, ("a",)) is None
-
-
-# --- report --------------------------------------------------------------------------------------
 
 
 def test_problems_are_told_in_file_order_and_once_and_do_not_grow_without_bound() -> None:

@@ -92,9 +92,6 @@ def test_a_rendered_float_reads_back_as_itself(number: float) -> None:
     assert float(render(number)) == number
 
 
-# --- command -------------------------------------------------------------------------------------
-
-
 COMMENTS = [
     ("echo a\necho b", "echo a\necho b"),
     ("# x\necho a", "echo a"),
@@ -147,9 +144,6 @@ def test_a_megabyte_is_split_in_bounded_time() -> None:
     assert len(split_command("x " * 100_000)) == 100_000
 
 
-# --- urls ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("url", "words"),
     [
@@ -169,9 +163,6 @@ def test_what_is_no_address_of_a_server_is_told(url: str, words: str) -> None:
     assert bool(words) == bool(url_fault(url))
     assert without_password("http://u:p@h/x@y") == "http://(hidden)@h/x@y"
     assert without_password("http://h/x@y") == "http://h/x@y"
-
-
-# --- decode --------------------------------------------------------------------------------------
 
 
 def read_value(kind: Kind, text: str) -> tuple[Any, Report]:

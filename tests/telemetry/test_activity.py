@@ -24,8 +24,6 @@ from llmsnap.telemetry.activity import (
 from llmsnap.telemetry.events import SwapFinished
 from llmsnap.telemetry.record import ActivityRecord
 
-# --- the log --------------------------------------------------------------------------------------
-
 
 def record(record_id: int, **facts) -> ActivityRecord:
     return ActivityRecord(id=record_id, **{"model_id": "llama", "status": 200, **facts})
@@ -124,9 +122,6 @@ def test_pages_follow_each_other_in_every_order(sort, found, limit):
     assert seen == found
 
 
-# --- what the APIs show ---------------------------------------------------------------------------
-
-
 KNOWN = ActivityRecord(
     id=9, ended_ns=1_795_293_112_273_789_305, requested="alias", model_id="llama", status=200,
     input_tokens=25, output_tokens=10, cached_tokens=0, prompt_per_second=150.5,
@@ -183,9 +178,6 @@ def test_the_published_list_has_status_200_only():
 def test_instants():
     shown = {0: "00Z", 1_500_000_000: "01.5Z", 10: "00.00000001Z"}
     assert {ns: rfc3339(ns).removeprefix("1970-01-01T00:00:") for ns in shown} == shown
-
-
-# --- statistics -----------------------------------------------------------------------------------
 
 
 def test_sums_and_distributions_for_all_and_per_model():

@@ -13,8 +13,6 @@ from llmsnap.telemetry.usage import NOTHING, Usage
 from tests.fakes.calls import grant, observed
 from tests.fakes.clock import Clock
 
-# --- durations ------------------------------------------------------------------------------------
-
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**12), st.floats(0, 1e6))
@@ -25,9 +23,6 @@ def test_whole_microseconds_stay_what_they_are_and_nothing_shorter_is_told(
     told = milliseconds(seconds)
     assert abs(told - seconds * 1000) <= 0.00051
     assert told == round(told, 3)
-
-
-# --- the observer ---------------------------------------------------------------------------------
 
 
 SSE = [("Content-Type", "text/event-stream; charset=utf-8")]

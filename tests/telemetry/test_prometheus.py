@@ -100,9 +100,6 @@ def busy() -> tuple[Metrics, Gauges]:
     return metrics, gauges
 
 
-# --- counting -------------------------------------------------------------------------------------
-
-
 def test_requests_by_model_and_status(metrics):
     for status in (200, 200, 302, 502, 0, 999):
         metrics.count_request(record(status=status))
@@ -195,9 +192,6 @@ def test_it_follows_the_bus(metrics):
     }
     assert {name: counted(metrics, name) for name in expected} == expected
     assert sum(counted(metrics, "swap_duration_seconds_sum").values()) >= 4.5
-
-
-# --- the page -------------------------------------------------------------------------------------
 
 
 def test_what_stands_on_the_page_in_both_formats():

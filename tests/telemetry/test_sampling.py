@@ -33,9 +33,6 @@ from llmsnap.telemetry.sampling import (
 from tests.fakes.clock import Clock
 from tests.telemetry.nvml import FakeNvml
 
-# --- host -----------------------------------------------------------------------------------------
-
-
 psutil = pytest.importorskip("psutil")
 
 
@@ -88,9 +85,6 @@ def test_cpu_is_what_was_used_since_the_last_sample():
     assert host._percent("llama", 8.0) == 150.0
     assert host._percent("llama", 1.0) is None
     assert host._percent("llama", 2.0) == 50.0
-
-
-# --- GPUs -----------------------------------------------------------------------------------------
 
 
 NVML = FakeNvml(
@@ -164,9 +158,6 @@ def test_all_gpus_of_all_providers(card, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
     host = find_host()
     assert (host.host(), host.processes({"llama": 1})) == (HostSample(), [])
-
-
-# --- samples --------------------------------------------------------------------------------------
 
 
 DETAILS = HostDetails((5.0, 15.0), 9 * MIB, 0, 0, 0.2, None, (NetworkCounters("eth0", 7, 8),))

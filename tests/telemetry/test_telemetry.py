@@ -22,8 +22,6 @@ from tests.fakes.clock import Clock
 from tests.parity import parity
 from tests.telemetry.test_prometheus import counted
 
-# --- state history --------------------------------------------------------------------------------
-
 
 def states(history: StateHistory, model_id: str = "a") -> list[str]:
     return [bar["state"] for bar in history.bars(model_id)]
@@ -69,9 +67,6 @@ def test_models_come_and_go_with_the_configuration() -> None:
     assert states(history, "b") == [], "one that is gone leaves nothing behind"
 
 
-# --- the owner ------------------------------------------------------------------------------------
-
-
 def observed(text: str = "", bus: EventBus | None = None) -> Telemetry:
     return Telemetry(loads(text, environ={}), bus or EventBus(), dict)
 
@@ -111,9 +106,6 @@ def swap(number: int, **facts) -> SwapFinished:
 
 def ids(of: Telemetry) -> list[int]:
     return [record.id for record in of.page().records]
-
-
-# --- in memory ---------------------------------------------------------------------------------
 
 
 def test_the_last_swaps_are_kept_and_found_by_how_many_had_ended():
@@ -157,9 +149,6 @@ def test_only_names_of_the_configuration_become_labels():
     watched.configure(loads("models: {made-up: {cmd: x --port ${PORT}}}", environ={}))
     file_record(watched, model_id="made-up")
     assert requests_of(watched)["made-up", "200"] == 1
-
-
-# --- with a store ------------------------------------------------------------------------------
 
 
 def test_records_and_swaps_of_all_runs_are_found_and_their_ids_go_on(stored):

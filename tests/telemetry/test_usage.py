@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from llmsnap.telemetry import usage as module
 from llmsnap.telemetry.usage import NOTHING, CannotDecode, Usage, decoder_for, extract
 
-# --- usage ----------------------------------------------------------------------------------------
-
-
 TIMINGS = {
     "prompt_n": 100,
     "predicted_n": 50,
@@ -149,9 +146,6 @@ ANSWERS = st.dictionaries(
 def test_an_answer_read_as_a_whole_says_what_its_text_says(answer):
     body = json.dumps(answer).encode()
     assert extract(body) == extract(b" " + body)
-
-
-# --- content encodings ----------------------------------------------------------------------------
 
 
 TEXT = b'{"usage": {"prompt_tokens": 4}}' * 40

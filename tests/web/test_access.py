@@ -2,7 +2,6 @@
 
 import base64
 import re
-from textwrap import dedent
 
 import pytest
 
@@ -22,7 +21,6 @@ KEYS = CONFIG + "apiKeys: [all, {key: some, models: [a], admin: false}]\n"
 HOSTS = ["localhost:8080", "192.168.1.5:8080"]
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0"
 
-SOCKET = {"Upgrade": "websocket", "Connection": "Upgrade"}
 # Every kind of request, by the columns of the table.
 REQUESTS = {
     "read": [("GET", "/running"), ("GET", "/v1/models"), ("HEAD", "/ui/"),
@@ -39,79 +37,49 @@ REQUESTS = {
             ("POST", "/api/config/reload"), ("POST", "/api/inflight/1/cancel")],
 }  # fmt: skip
 
-# Who sends it: its headers, {host} being the address the browser has of us.
+SITE, MODE, DEST, AGENT = "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "User-Agent"
+ASKS, GUESSES = "Upgrade-Insecure-Requests", "Sec-Purpose"
+LINK = {SITE: "cross-site", MODE: "navigate", DEST: "document"}
+# Who sends it: for each column y (served), n (served, but no model is loaded for it) or - (refused)
+# without keys; then its headers, {host} being the address the browser has of us.
 SENDERS = {
-    "a program": {},
-    "a program with a name": {"User-Agent": "python-requests/2.32", "Referer": "http://x.example/"},
-    "node": {"User-Agent": "node", "Sec-Fetch-Mode": "cors"},
-    "our page": {"Sec-Fetch-Site": "same-origin", "User-Agent": BROWSER},
-    "our page, told": {"Sec-Fetch-Site": "same-origin", "Origin": "http://{host}"},
-    "our page on plain http": {"User-Agent": BROWSER, "Referer": "http://{host}/ui/"},
-    "our page, told on plain http": {"User-Agent": BROWSER, "Origin": "http://{host}"},
-    "the address bar": {"Sec-Fetch-Site": "none", "User-Agent": BROWSER},
-    "the address bar, guessing": {"Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch;prerender"},
-    "another port": {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"},
-    "another port, an image": {"Sec-Fetch-Site": "same-site", "User-Agent": BROWSER},
-    "a private page": {"Sec-Fetch-Site": "cross-site", "Origin": "http://192.168.1.9"},
-    "a private page on plain http": {"User-Agent": BROWSER, "Origin": "http://nas.local"},
-    "another site": {"Sec-Fetch-Site": "cross-site", "Origin": "https://page.example"},
-    "another site, an image": {"Sec-Fetch-Site": "cross-site", "User-Agent": BROWSER},
-    "another site, old browser": {"Origin": "https://page.example"},
-    "another site, on plain http": {"User-Agent": BROWSER, "Referer": "http://page.example/"},
-    "a page of no origin": {"Sec-Fetch-Site": "cross-site", "Origin": "null"},
-    "what says both": {"Sec-Fetch-Site": "same-origin", "Origin": "https://page.example"},
-    "what makes it up": {"Sec-Fetch-Site": "sideways", "Origin": "http://{host}"},
-    "a link": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate",
-               "Sec-Fetch-Dest": "document", "User-Agent": BROWSER},
-    "a frame": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate",
-                "Sec-Fetch-Dest": "iframe", "Upgrade-Insecure-Requests": "1"},
-    "a link, guessing": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate",
-                         "Sec-Fetch-Dest": "document", "Sec-Purpose": "prefetch"},
-    "a link on plain http": {"User-Agent": BROWSER, "Upgrade-Insecure-Requests": "1",
-                             "Referer": "http://page.example/"},
-    "an image on plain http": {"User-Agent": BROWSER, "Accept": "image/*"},
-    "typed on plain http": {"User-Agent": BROWSER, "Upgrade-Insecure-Requests": "1"},
-    "a worker's script": {"Sec-Fetch-Site": "same-origin", "Service-Worker": "script"},
-    "a listed page": {"Sec-Fetch-Site": "cross-site", "Origin": "https://friend.example"},
-    "a listed page, an image": {"Sec-Fetch-Site": "cross-site", "User-Agent": BROWSER,
-                                "Referer": "https://friend.example/"},
-    "a page listed for models": {"Sec-Fetch-Site": "cross-site", "Origin": "https://chat.example"},
+    #                       read, post, ask, look, head, send, stop, act
+    "a program": ("yyyyyyyy", {}),
+    "a program with a name": ("yyyyyyyy", {AGENT: "python/2.32", "Referer": "http://x.example/"}),
+    "node": ("yyyyyyyy", {AGENT: "node", MODE: "cors"}),
+    "our page": ("yyyyyyyy", {SITE: "same-origin", AGENT: BROWSER}),
+    "our page, told": ("yyyyyyyy", {SITE: "same-origin", "Origin": "http://{host}"}),
+    "our page on plain http": ("yyyyyyyy", {AGENT: BROWSER, "Referer": "http://{host}/ui/"}),
+    "our page, told on plain http": ("yyyyyyyy", {AGENT: BROWSER, "Origin": "http://{host}"}),
+    "the address bar": ("yyyyyyyy", {SITE: "none", AGENT: BROWSER}),
+    "the address bar, guessing": ("ynnnnn--", {SITE: "none", GUESSES: "prefetch;prerender"}),
+    "another port": ("yyy-----", {SITE: "same-site", "Origin": "http://localhost:3000"}),
+    "another port, an image": ("y-------", {SITE: "same-site", AGENT: BROWSER}),
+    "a private page": ("yyy-----", {SITE: "cross-site", "Origin": "http://192.168.1.9"}),
+    "a private page on plain http": ("yyy-----", {AGENT: BROWSER, "Origin": "http://nas.local"}),
+    "another site": ("y-------", {SITE: "cross-site", "Origin": "https://page.example"}),
+    "another site, an image": ("y-------", {SITE: "cross-site", AGENT: BROWSER}),
+    "another site, old browser": ("y-------", {"Origin": "https://page.example"}),
+    "another site, on plain http": ("y-------", {AGENT: BROWSER, "Referer": "http://page.example/"}),
+    "a page of no origin": ("y-------", {SITE: "cross-site", "Origin": "null"}),
+    "what says both": ("y-------", {SITE: "same-origin", "Origin": "https://page.example"}),
+    "what makes it up": ("yyy-----", {SITE: "sideways", "Origin": "http://{host}"}),
+    "a link": ("y--y----", {**LINK, AGENT: BROWSER}),
+    "a frame": ("y-------", {**LINK, DEST: "iframe", ASKS: "1"}),
+    "a link, guessing": ("y-------", {**LINK, GUESSES: "prefetch"}),
+    "a link on plain http": (
+        "y--y----", {AGENT: BROWSER, ASKS: "1", "Referer": "http://page.example/"}
+    ),
+    "an image on plain http": ("yynnny-y", {AGENT: BROWSER, "Accept": "image/*"}),
+    "typed on plain http": ("yynyny-y", {AGENT: BROWSER, ASKS: "1"}),
+    "a worker's script": ("---yyy--", {SITE: "same-origin", "Service-Worker": "script"}),
+    "a listed page": ("yyyyyyyy", {SITE: "cross-site", "Origin": "https://friend.example"}),
+    "a listed page, an image": (
+        "yyyyyyyy", {SITE: "cross-site", AGENT: BROWSER, "Referer": "https://friend.example/"}
+    ),
+    "a page listed for models": ("yyy-----", {SITE: "cross-site", "Origin": "https://chat.example"}),
 }  # fmt: skip
 
-# y: served, n: served but no model is loaded for it, -: refused. Without keys:
-TABLE = """
-                                 read post ask  look head send stop act
-    a program                     y    y    y    y    y    y    y    y
-    a program with a name         y    y    y    y    y    y    y    y
-    node                          y    y    y    y    y    y    y    y
-    our page                      y    y    y    y    y    y    y    y
-    our page, told                y    y    y    y    y    y    y    y
-    our page on plain http        y    y    y    y    y    y    y    y
-    our page, told on plain http  y    y    y    y    y    y    y    y
-    the address bar               y    y    y    y    y    y    y    y
-    the address bar, guessing     y    n    n    n    n    n    -    -
-    another port                  y    y    y    -    -    -    -    -
-    another port, an image        y    -    -    -    -    -    -    -
-    a private page                y    y    y    -    -    -    -    -
-    a private page on plain http  y    y    y    -    -    -    -    -
-    another site                  y    -    -    -    -    -    -    -
-    another site, an image        y    -    -    -    -    -    -    -
-    another site, old browser     y    -    -    -    -    -    -    -
-    another site, on plain http   y    -    -    -    -    -    -    -
-    a page of no origin           y    -    -    -    -    -    -    -
-    what says both                y    -    -    -    -    -    -    -
-    what makes it up              y    y    y    -    -    -    -    -
-    a link                        y    -    -    y    -    -    -    -
-    a frame                       y    -    -    -    -    -    -    -
-    a link, guessing              y    -    -    -    -    -    -    -
-    a link on plain http          y    -    -    y    -    -    -    -
-    an image on plain http        y    y    n    n    n    y    -    y
-    typed on plain http           y    y    n    y    n    y    -    y
-    a worker's script             -    -    -    y    y    y    -    -
-    a listed page                 y    y    y    y    y    y    y    y
-    a listed page, an image       y    y    y    y    y    y    y    y
-    a page listed for models      y    y    y    -    -    -    -    -
-"""
 # With a key that browsers add by themselves, a private page must be listed too. With one that the
 # page has to know, any page that knows it may use models.
 UNPROVEN = {"an image on plain http", "typed on plain http"}
@@ -124,21 +92,19 @@ CREDENTIALS = {
 }
 
 
-def cells() -> dict[tuple[str, str], str]:
-    header, *lines = dedent(TABLE).strip("\n").splitlines()
-    columns = header.split()
-    rows = [(line.partition("  ")[0], line.split()[-len(columns) :]) for line in lines]
-    return {(name, col): cell for name, row in rows for col, cell in zip(columns, row, strict=True)}
-
-
 def expected(sender: str, column: str, key: str) -> str:
-    cell = cells()[sender, column]
+    cell = SENDERS[sender][0][list(REQUESTS).index(column)]
     if column in {"post", "ask"} and sender != "a worker's script":
         if key == "basic" and sender in NEED_A_LIST:
             return "-"
         if key in {"bearer", "x-api-key"}:
             return "y" if cell == "-" or sender in UNPROVEN else cell
     return cell
+
+
+def headers_of(sender: str, host: str) -> dict[str, str]:
+    sent = {name: value.format(host=host) for name, value in SENDERS[sender][1].items()}
+    return {"Host": host, **sent}
 
 
 def outcome(of: Site, method: str, path: str, headers: dict[str, str]) -> str:
@@ -164,8 +130,7 @@ def test_what_a_page_may_have_a_browser_do(sites, sender: str, key: str) -> None
     number = list(SENDERS).index(sender) + list(CREDENTIALS).index(key)
     # The hosts take turns: which of them it is makes no difference that depends on the rest.
     host = HOSTS[number % len(HOSTS)]
-    sent = {name: value.format(host=host) for name, value in SENDERS[sender].items()}
-    headers = {"Host": host, **sent, **CREDENTIALS[key]}
+    headers = headers_of(sender, host) | CREDENTIALS[key]
     for column, requests in REQUESTS.items():
         wanted = expected(sender, column, key)
         # Which request of a column it is was shown without keys.
@@ -189,7 +154,7 @@ def test_a_get_of_another_site_never_acts(sites, monkeypatch) -> None:
     for path in paths:
         filled = re.sub(r"{(\w+)}", "a", path)
         for sender in ("another site, an image", "a frame", "another site, on plain http"):
-            sent = {name: text.format(host="localhost") for name, text in SENDERS[sender].items()}
+            sent = headers_of(sender, "localhost")
             here.client.get(f"{filled}?model=a&autoload=1&no-follow", headers=sent).close()
             assert not acted, (path, sender)
             assert not here.dispatcher.calls, (path, sender)
@@ -212,17 +177,10 @@ def test_a_refusal_says_what_would_permit_it(sites, caplog, method, path, key) -
     assert caplog.text.count(f"a page of {origin} may not do this") == 1
 
 
-def test_a_page_may_read_why_it_may_not_use_models(sites) -> None:
-    headers = {"Origin": "https://page.example"}
-    shown, name = sites[True].client, "Access-Control-Allow-Origin"
-    assert shown.post("/v1/embeddings", headers=headers).headers[name] == headers["Origin"]
-    assert name not in shown.get("/upstream/a/", headers=headers).headers
-
-
 def test_a_star_lets_all_pages_use_models_and_nothing_else() -> None:
     with site(CONFIG.replace("https://chat.example", "*")) as here:
         for sender in ("another site", "another site, an image", "a page of no origin"):
-            headers = {"Host": "localhost", **SENDERS[sender]}
+            headers = headers_of(sender, "localhost")
             assert outcome(here, "POST", "/v1/embeddings", headers) == "y"
             assert outcome(here, "GET", "/v1/audio/voices?model=a", headers) == "y"
             assert outcome(here, "GET", "/upstream/a/", headers) == "-"

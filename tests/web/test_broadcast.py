@@ -139,9 +139,6 @@ def test_a_record_is_encoded_once_and_only_so_many_are_kept(world) -> None:
     assert world.broadcast.history()[-1] is not first
 
 
-# --- in flight ---------------------------------------------------------------------------------
-
-
 def test_requests_in_flight_are_told_when_they_change_and_not_too_often(world) -> None:
     clock = world.broadcast._clock = Clock(100.0)
     reader = join(world)

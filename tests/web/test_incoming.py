@@ -107,9 +107,6 @@ def test_other_servers_wait_for_a_body_as_long_as_ours(here, monkeypatch, name: 
         assert ours.gettimeout() is None
 
 
-# --- taking the connection over -----------------------------------------------------------------
-
-
 def test_our_own_server_has_a_function_for_it() -> None:
     environ = {"llmsnap.take_over": lambda: b"ahead", "llmsnap.socket": object()}
     assert (take_over(environ), leave_taken(environ)) == (b"ahead", [])

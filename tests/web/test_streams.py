@@ -34,9 +34,6 @@ def frames(*pieces: bytes) -> list[SseFrame]:
     return SseParser().feed(b"".join(pieces))
 
 
-# --- the feed ----------------------------------------------------------------------------------
-
-
 def feed_body(world: World, monitor: FakeMonitor, form: Form = Form.NAMED) -> FeedBody:
     return FeedBody(EventFeed(world.service, form), monitor)
 
@@ -74,9 +71,6 @@ def test_a_client_that_leaves_and_the_shutdown_end_a_stream(world, log, monitor,
     assert "0 readers" in repr(log)
 
 
-# --- a log as text -----------------------------------------------------------------------------
-
-
 def test_a_log_is_its_history_and_then_what_comes_verbatim(world, log, monitor) -> None:
     log.write(b"old \xff")
     body = LogBody(world.service, log, monitor)
@@ -103,9 +97,6 @@ def test_a_reader_that_is_too_slow_is_told_how_much_it_lost(world, log, monitor)
     marker = next(body)
     assert b"bytes of log dropped, this reader is too slow" in marker
     body.close()
-
-
-# --- a log as events ---------------------------------------------------------------------------
 
 
 def test_lines_become_data_lines_and_ids_are_positions(world, log, monitor) -> None:

@@ -107,9 +107,6 @@ def test_what_is_not_there(client, path: str) -> None:
     assert (part.status_code, part.data) == (206, b"PNG")
 
 
-# --- files --------------------------------------------------------------------------------------
-
-
 LONG = "let a = 1;\n" * 500
 
 
