@@ -6,27 +6,22 @@ from tests.config.reading import advice, config, problem, problems
 LONG = "a-key-nobody-guesses"
 
 
-def test_keys_are_texts_or_scoped() -> None:
-    keys = config(
-        """
-        apiKeys:
-          - static
-          - 12345
-          - "${env.KEY}"
-          - {key: "${env.KEY}-2", name: Ann, models: ["llama-*"], admin: true}
-          - {key: scoped}
-          - {key: pages, upstream: yes}
-        """,
-        KEY="from-env",
-    ).api_keys
-    assert keys == (
-        ApiKey("static"),
-        ApiKey("12345"),
-        ApiKey("from-env"),
-        ApiKey("from-env-2", name="Ann", models=("llama-*",), admin=True),
-        ApiKey("scoped", admin=False),
-        ApiKey("pages", admin=False, upstream=True),
-    )
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("static", ApiKey("static")),
+        ("12345", ApiKey("12345")),
+        ('"${env.KEY}"', ApiKey("from-env")),
+        (
+            '{key: "${env.KEY}-2", name: Ann, models: ["llama-*"], admin: true}',
+            ApiKey("from-env-2", name="Ann", models=("llama-*",), admin=True),
+        ),
+        ("{key: scoped}", ApiKey("scoped", admin=False)),
+        ("{key: pages, upstream: yes}", ApiKey("pages", admin=False, upstream=True)),
+    ],
+)
+def test_keys_are_texts_or_scoped(key: str, found: ApiKey) -> None:
+    assert config(f"apiKeys: [{key}]", KEY="from-env").api_keys == (found,)
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def test_what_the_schema_gives_as_an_example_the_loader_accepts() -> None:
     [
         ("models: {m: {cmd: s, ttl: -7}}", "models.m.ttl: should be a whole number of at least -1"),
         ("models: {m: {ttl: 5}}", "models.m: should be a mapping with cmd or a mapping with proxy"),
+        ("models: {m: {cmd: s, env: [x]}}", "models.m.env[0]: should match"),
         ("models: {m: {cmd: ''}}", "models.m.cmd: should not be empty"),
         ("groups: {g: {}}", "groups.g: usually has members"),
         ("logLevel: loud", "logLevel: should be one of debug, info, warn, error or a macro"),

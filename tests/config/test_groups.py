@@ -13,6 +13,7 @@ models:
   m3: *m
   m4: *m
 """
+SCHEDULER = "routing: {scheduler: {%s}}\n"
 
 
 def test_models_of_no_group_are_in_the_default_group() -> None:
@@ -32,16 +33,21 @@ def test_the_newer_place_for_groups_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "words"),
+    ("text", "words"),
     [
-        ("{a: {members: [m1, m1]}}", 'groups.a.members: member "m1" is listed twice'),
-        ("{a: {members: [m1]}, b: {members: [m1]}}", 'in two groups, "a" and "b"'),
-        ("{a: {members: [x]}, b: {members: [x]}}", 'in two groups, "a" and "b"'),
-        ("{a: [m1]}", "groups.a: must be a mapping"),
+        ("groups: {a: {members: [m1, m1]}}", 'groups.a.members: member "m1" is listed twice'),
+        ("groups: {a: {members: [m1]}, b: {members: [m1]}}", 'in two groups, "a" and "b"'),
+        ("groups: {a: {members: [x]}, b: {members: [x]}}", 'in two groups, "a" and "b"'),
+        ("groups: {a: [m1]}", "groups.a: must be a mapping"),
+        (SCHEDULER % "use: lifo", "routing.scheduler.use: must be one of fair, fifo (found lifo)"),
+        (SCHEDULER % "settings: {fair: {priority: {c: 1}}}", 'priority.c: "c" is no model'),
+        (SCHEDULER % "settings: {fifo: {priority: {c: 1}}}", 'priority.c: "c" is no model'),
+        (SCHEDULER % "settings: {fair: {priority: {m1: high}}}", "m1: must be a whole number"),
+        (SCHEDULER % "settings: {fair: {priority: {m2: 1, two: 2}}}", '"m2" has two priorities'),
     ],
 )
-def test_faulty_groups(groups: str, words: str) -> None:
-    assert words in problem(f"{MODELS}groups: {groups}\n")
+def test_mistakes(text: str, words: str) -> None:
+    assert words in problem(f"{MODELS}{text}\n")
 
 
 def test_a_member_that_is_no_model_is_left_out_with_advice() -> None:
@@ -69,11 +75,8 @@ def test_the_groups_made_by_llmsnap_cannot_be_configured(name: str) -> None:
     assert advice(text)[0].startswith(f"groups.{name}: is made by llmsnap")
 
 
-THREE_MODELS = 'models: {a: {cmd: "s ${PORT}", aliases: [x]}, b: {cmd: "s ${PORT}"}}\n'
-
-
 def scheduler(text: str) -> SchedulerConfig:
-    return config(f"{THREE_MODELS}routing: {{scheduler: {text}}}").scheduler
+    return config(MODELS + SCHEDULER % text).scheduler
 
 
 @parity(
@@ -82,23 +85,9 @@ def scheduler(text: str) -> SchedulerConfig:
     "by id or alias",
 )
 def test_priorities_go_by_id_or_alias() -> None:
-    found = scheduler("{settings: {fair: {maxHold: 60, priority: {x: 5, b: 0}}}}")
-    assert found == SchedulerConfig("fair", 60, {"a": 5})
-    assert scheduler("{use: fifo, settings: {fifo: {priority: {b: -1}}}}").priorities == {"b": -1}
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("{use: lifo}", "routing.scheduler.use: must be one of fair, fifo (found lifo)"),
-        ("{settings: {fair: {priority: {c: 1}}}}", 'priority.c: "c" is no model'),
-        ("{settings: {fifo: {priority: {c: 1}}}}", 'priority.c: "c" is no model'),
-        ("{settings: {fair: {priority: {a: high}}}}", "priority.a: must be a whole number"),
-        ("{settings: {fair: {priority: {a: 1, x: 2}}}}", 'model "a" has two priorities'),
-    ],
-)
-def test_faulty_schedulers(text: str, words: str) -> None:
-    assert words in problem(f"{THREE_MODELS}routing: {{scheduler: {text}}}")
+    found = scheduler("settings: {fair: {maxHold: 60, priority: {two: 5, m1: 0}}}")
+    assert found == SchedulerConfig("fair", 60, {"m2": 5})
+    assert scheduler("use: fifo, settings: {fifo: {priority: {m1: -1}}}").priorities == {"m1": -1}
 
 
 @parity(
@@ -107,10 +96,9 @@ def test_faulty_schedulers(text: str, words: str) -> None:
     "taken over into `fair`, the default here",
 )
 def test_fair_takes_over_the_priorities_of_a_file_that_names_no_scheduler() -> None:
-    text = "{settings: {fifo: {priority: {x: 3}}%s}}"
-    assert scheduler(text % "") == SchedulerConfig("fair", priorities={"a": 3})
-    assert scheduler(text % ", fair: {priority: {b: 1}}").priorities == {"b": 1}
-    routing = f"{THREE_MODELS}routing: {{scheduler: {text % ''}}}"
-    assert not advice(routing)
-    (found,) = advice(routing.replace("{settings", "{use: fair, settings"))
+    text = "settings: {fifo: {priority: {two: 3}}%s}"
+    assert scheduler(text % "") == SchedulerConfig("fair", priorities={"m2": 3})
+    assert scheduler(text % ", fair: {priority: {m1: 1}}").priorities == {"m1": 1}
+    assert not advice(MODELS + SCHEDULER % text % "")
+    (found,) = advice(MODELS + SCHEDULER % f"use: fair, {text % ''}")
     assert "settings.fifo.priority: has no effect with use: fair" in found

@@ -114,6 +114,7 @@ def test_what_stands_beside_or_without_effect_is_advice() -> None:
         ("{}", "matrix.sets: a matrix needs at least one set"),
         ("[a]", "matrix: must be a mapping"),
         ("{sets: {s: [a]}}", "matrix.sets.s: must be an expression such as a & b"),
+        ("{sets: {s: }}", "matrix.sets.s: is empty"),
         ("{sets: {s: '()'}}", 'an operand is missing before ")"'),
         ("{sets: {s: 'a &'}}", "ends where a name has to follow"),
         ("{sets: {s: a b}}", '"b" follows an operand directly - put & (both run) or |'),

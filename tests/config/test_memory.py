@@ -6,7 +6,7 @@ import pytest
 
 from llmsnap.config import DeviceConfig, MemoryNeed, MemoryRules, MemorySize, read_capacities
 from llmsnap.config.memory import size_bytes
-from tests.config.reading import advice, config, model, problem
+from tests.config.reading import advice, config, problem
 
 GIB = 1024**3
 MODEL = "models: {m: {cmd: 's ${PORT}', memory: 1GiB}}\n"
@@ -126,8 +126,3 @@ def test_what_has_no_effect_is_advised_about() -> None:
 )
 def test_mistakes(text: str, words: str) -> None:
     assert words in problem(f"{text}\n")
-
-
-def test_a_model_may_be_pinned_or_cost_more() -> None:
-    found = model("pin: true\nevictCost: 2.5")
-    assert (found.pin, found.evict_cost) == (True, 2.5)

@@ -59,34 +59,22 @@ def test_parameters_by_name_of_a_peer_have_literal_names() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("models: {p/a: {cmd: 's ${PORT}'}}", 'p.models: "p/a", the name of its model "a", is mo'),
-        ("models: {m: {cmd: 's ${PORT}', aliases: [p/a]}}", 'p.models: "p/a", the name of its'),
-        ("", 'a/b.models: "a/b/c", the name of its model "c", is one of peer "a" - rename'),
+        ("models: {p/a: {cmd: 's ${PORT}'}}\npeers: {p: {%s}}", 'p.models: "p/a", the name of it'),
+        ("models: {m: {cmd: 's ${PORT}', aliases: [p/a]}}\npeers: {p: {%s}}", 'p.models: "p/a", '),
+        ("peers: {a: {proxy: 'http://h', models: [b/c]}, a/b: {proxy: 'http://h', models: [c]}}",
+         'a/b.models: "a/b/c", the name of its model "c", is one of peer "a" - rename'),
+        ("peers: {p: {models: [a]}}", "p.proxy: proxy is required"),
+        ("peers: {p: {proxy: '://invalid', models: [a]}}", "p.proxy: invalid peer proxy URL: ://in"),
+        ("peers: {p: {proxy: 'http://h'}}", "p.models: peer models can not be empty"),
+        ("peers: {p: {%s, apiKey: '${no}'}}", "p.apiKey: unknown macro ${no}"),
+        ("peers: {p: {%s, filters: {setParams: {x: ['${no}']}}}}", "p.filters.setParams.x[0]: unk"),
+        ("peers: {p: {proxy: 'http://h:${PORT}', models: [a]}}", "p.proxy: ${PORT} should have be"),
+        ("peers: {p: {%s, apiKey: '${MODEL_ID}'}}", "p.apiKey: ${MODEL_ID} "),
     ],
-)
-def test_names_of_models_of_peers_are_theirs_alone(text: str, words: str) -> None:
-    peers = "{p: {proxy: 'http://h', models: [a]}}"
-    if not text:
-        peers = "{a: {proxy: 'http://h', models: [b/c]}, a/b: {proxy: 'http://h', models: [c]}}"
-    assert problem(f"{text}\npeers: {peers}").startswith(f"peers.{words}")
-
-
-@pytest.mark.parametrize(
-    ("peer", "words"),
-    [
-        ("{models: [a]}", "peers.p.proxy: proxy is required"),
-        ("{proxy: '://invalid', models: [a]}", "peers.p.proxy: invalid peer proxy URL: ://invalid"),
-        ("{proxy: 'http://h'}", "peers.p.models: peer models can not be empty"),
-        ("apiKey: '${no}'", "peers.p.apiKey: unknown macro ${no}"),
-        ("filters: {setParams: {x: ['${no}']}}", "peers.p.filters.setParams.x[0]: unknown macro"),
-        ("{proxy: 'http://h:${PORT}', models: [a]}", "peers.p.proxy: ${PORT} should have been"),
-        ("apiKey: '${MODEL_ID}'", "but this is no model"),
-    ],
-)
-def test_faulty_peers_are_named(peer: str, words: str) -> None:
-    if not peer.startswith("{"):
-        peer = f"{{proxy: 'http://h', models: [a], {peer}}}"
-    assert words in problem(f"peers: {{p: {peer}}}")
+)  # fmt: skip
+def test_mistakes(text: str, words: str) -> None:
+    peer = "proxy: 'http://h', models: [a]"
+    assert problem(text.replace("%s", peer)).startswith(f"peers.{words}")
     assert len(problems("peers: {p: }")) == 2
     assert problem("peers: [p]").startswith("peers: must be a mapping")
 
@@ -115,15 +103,13 @@ def test_strip_params_are_cleaned_and_sorted(key: str, text: str, names: tuple[s
 
 
 def test_the_older_spelling_counts_only_without_the_newer() -> None:
-    assert model("filters: {stripParams: a, strip_params: b}").filters.strip_params == ("a",)
-    assert model("filters: {stripParams: '', strip_params: b}").filters.strip_params == ("b",)
+    for text, names in (("stripParams: a", ("a",)), ("stripParams: ''", ("b",))):
+        filters = model(f"filters: {{{text}, strip_params: b}}").filters
+        assert filters.strip_params == names
     found = problem("models: {m: {cmd: 's ${PORT}', filters: {strip_params: [a]}}}")
     assert found.startswith("models.m.filters.strip_params: must be a text")
-
-
-def test_set_params_are_sorted_and_leave_the_model_alone() -> None:
-    found = model("filters: {setParams: {z: 1, model: x, a: {model: kept}}}").filters.set_params
-    assert list(found.items()) == [("a", {"model": "kept"}), ("z", 1)]
+    params = model("filters: {setParams: {z: 1, model: x, a: {model: kept}}}").filters.set_params
+    assert list(params.items()) == [("a", {"model": "kept"}), ("z", 1)], "model is left alone"
 
 
 @pytest.mark.parametrize(

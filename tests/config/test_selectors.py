@@ -39,13 +39,8 @@ selectors:
     description: At the desk
     unlisted: true
     metadata: {team: blue}
-    settings:
-      retryStatus: [500, 502]
-      headerTimeout: ${WAIT}
-      failures: 2
-      retryAfter: 5
-      maxAttempts: 3
-      affinity: [" X-Chat ", x-chat, ""]
+    settings: {retryStatus: [500, 502], headerTimeout: "${WAIT}", failures: 2, retryAfter: 5,
+      maxAttempts: 3, affinity: [" X-Chat ", x-chat, ""]}
   away: {strategy: warm, targets: [small, small], settings: {affinity: yes}}
 """
     )

@@ -188,6 +188,7 @@ READ: list[tuple[Kind, str, Any]] = [
     (Texts(), "[a, ~, 1.50, '']", ("a", "1.50", "")),
     (Patterns(("x",)), "~", ("x",)),
     (Json(), "{1: {x: [1, yes]}}", {"1": {"x": [1, "yes"]}}),
+    (Json(), "~", {}),
     (Section(ConfigKey("n", Number(1.0), "A number.")), "{}", {"n": 1.0}),
     (Section(ConfigKey("n", Number(1.0), "A number.")), "~", {"n": 1.0}),
     (Sections(Section(ConfigKey("n", Number(1.0), "A number.")), "x"), "~", ()),

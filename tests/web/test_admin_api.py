@@ -206,6 +206,7 @@ def test_devices_of_the_budget_are_listed_with_the_name_of_the_card(client) -> N
     found = budget.get("/api/memory").json
     larger = budget.get("/api/plan?model=qwen&memory=gpu0:12GiB").json
     assert larger["answer"] == "never_fits"
+    assert budget.get("/api/plan?model=qwen&memory=gpu0:x").status_code == 400
     refused = budget.post("/api/models/load/huge?wait=0")
     world.close()
     device = found["devices"][0]
