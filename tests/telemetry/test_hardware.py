@@ -91,14 +91,8 @@ def test_nvidia_cards_come_from_nvml_and_what_one_does_not_tell_is_unknown(root:
 
 
 def test_other_cards_come_from_sysfs_without_connectors_and_consoles(root: Path) -> None:
-    amd = card(
-        root,
-        1,
-        vendor="0x1002",
-        product_name="Radeon PRO W7900",
-        mem_info_vram_total=str(48 << 30),
-        hwmon__hwmon3__power1_cap="295000000",
-    )
+    files = {"mem_info_vram_total": str(48 << 30), "hwmon__hwmon3__power1_cap": "295000000"}
+    amd = card(root, 1, vendor="0x1002", product_name="Radeon PRO W7900", **files)
     driver = root / "sys/bus/pci/drivers/amdgpu"
     driver.mkdir(parents=True)
     (amd / "driver").symlink_to(driver)

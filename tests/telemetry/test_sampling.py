@@ -79,12 +79,9 @@ def test_a_models_memory_is_that_of_its_whole_family(child, proc, monkeypatch):
 
 
 def test_cpu_is_what_was_used_since_the_last_sample():
-    now = iter([10.0, 12.0, 14.0, 16.0])
-    host = PsutilHost(clock=lambda: next(now))
-    assert host._percent("llama", 5.0) is None
-    assert host._percent("llama", 8.0) == 150.0
-    assert host._percent("llama", 1.0) is None
-    assert host._percent("llama", 2.0) == 50.0
+    host = PsutilHost(clock=iter([10.0, 12.0, 14.0, 16.0]).__next__)
+    found = [host._percent("llama", used_s) for used_s in (5.0, 8.0, 1.0, 2.0)]
+    assert found == [None, 150.0, None, 50.0]
 
 
 NVML = FakeNvml(
@@ -160,15 +157,14 @@ def test_all_gpus_of_all_providers(card, tmp_path, monkeypatch):
     assert (host.host(), host.processes({"llama": 1})) == (HostSample(), [])
 
 
-DETAILS = HostDetails((5.0, 15.0), 9 * MIB, 0, 0, 0.2, None, (NetworkCounters("eth0", 7, 8),))
-
-
 class FakeHost:
+    DETAILS = HostDetails((5.0, 15.0), 9 * MIB, 0, 0, 0.2, None, (NetworkCounters("eth0", 7, 8),))
+
     def host(self):
         return HostSample(10.0, 1, 2, 0.1)
 
     def details(self):
-        return DETAILS
+        return self.DETAILS
 
     def processes(self, pids):
         return [ProcessSample(model, pid * 10) for model, pid in pids.items()]

@@ -9,15 +9,19 @@ from werkzeug.test import TestResponse
 
 from llmsnap.http.sse import SseParser
 from llmsnap.logs.marks import Marks
+from tests.web.serving import app_of
 from tests.web.watched import TEXT, World
 
 
 @pytest.fixture
 def world() -> World:
-    more = (
-        "  author/m2: {cmd: serve --port ${PORT}}\n  'half%41': {cmd: serve --port ${PORT}}\npeers:"
-    )
-    return World(TEXT.replace("peers:", more))
+    more = "author/m2: &m {cmd: 'serve ${PORT}'}\n  'half%41': *m"
+    made = World(TEXT.replace("peers:", f"  {more}\npeers:"))
+    logs = made.service.logs
+    logs.proxy.write(b"[INFO] hello\n")
+    logs.model("alpha").feed(b"alpha speaks\n")
+    logs.model("author/m2").feed(b"m2 speaks\n")
+    return made
 
 
 def first(client: FlaskClient, path: str, **headers: str) -> tuple[TestResponse, bytes]:
@@ -30,15 +34,7 @@ def first(client: FlaskClient, path: str, **headers: str) -> tuple[TestResponse,
     return response, piece
 
 
-def fill(world: World) -> None:
-    logs = world.service.logs
-    logs.proxy.write(b"[INFO] hello\n")
-    logs.model("alpha").feed(b"alpha speaks\n")
-    logs.model("author/m2").feed(b"m2 speaks\n")
-
-
 def test_the_combined_log_is_text_and_a_browser_is_sent_to_the_interface(client, world) -> None:
-    fill(world)
     response = client.get("/logs")
     assert response.headers["Content-Type"] == "text/plain"
     assert response.text == "[INFO] hello\nalpha speaks\nm2 speaks\n"
@@ -62,7 +58,6 @@ def test_the_combined_log_is_text_and_a_browser_is_sent_to_the_interface(client,
     ],
 )
 def test_each_log_has_its_stream(client, world, path: str, text: bytes) -> None:
-    fill(world)
     if "half" in path:  # a name is decoded once
         world.service.logs.model("half%41").feed(b"half speaks\n")
     response, piece = first(client, f"/logs/stream{path}")
@@ -79,7 +74,6 @@ def test_each_log_has_its_stream(client, world, path: str, text: bytes) -> None:
 def test_a_log_comes_as_events_where_that_is_asked_for_and_as_text_elsewhere(
     client, world, accept: str
 ) -> None:
-    fill(world)
     for query, kind, text in (
         ("format=sse", "text/event-stream", b"id: 13\ndata: alpha speaks\n\n"),
         ("format=text", "text/plain", b"alpha speaks\n"),
@@ -106,7 +100,6 @@ def test_a_log_comes_as_events_where_that_is_asked_for_and_as_text_elsewhere(
     ],
 )
 def test_what_is_asked_for_holds_together(client, world, query, last, text) -> None:
-    fill(world)
     world.service.logs.model("alpha").feed(b"on ...")
     headers = {"Last-Event-ID": last} if last else {}
     assert client.head(f"/logs/stream/alpha?{query}").status_code == 200
@@ -115,8 +108,9 @@ def test_what_is_asked_for_holds_together(client, world, query, last, text) -> N
     assert "0 readers" in repr(world.service.logs.model("alpha").stream)
 
 
-def test_documents_say_which_model_wrote_what_and_when(client, world) -> None:
-    logs = world.service.logs
+def test_documents_say_which_model_wrote_what_and_when() -> None:
+    service = World().service
+    logs, client = service.logs, app_of(lambda: service).test_client()
     logs.marks["upstream"] = Marks(iter([1.0, 1.5, 1.9]).__next__)
     logs.model("alpha").feed("ä😀\r\n".encode())
     logs.model("alpha").feed(b"one")
@@ -140,7 +134,6 @@ def test_the_last_marks_of_a_log_are_kept() -> None:
 
 
 def test_the_log_of_a_model_stays_until_it_starts_again(client, world) -> None:
-    fill(world)
     assert first(client, "/logs/stream/alpha")[1] == b"alpha speaks\n"
     world.service.logs.model("alpha").restart()
     world.service.logs.model("alpha").feed(b"anew\n")

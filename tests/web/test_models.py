@@ -53,20 +53,19 @@ def test_each_name_is_listed_once_in_order_and_a_key_acts_on_what_it_may_use(her
     "`meta.llamaswap` says whether a name is a model, alias, or peer's",
 )
 def test_a_record_says_what_its_name_is(here) -> None:
-    data = here.client.get("/v1/models", headers=ALL).json["data"]
-    meta = {record["id"]: record["meta"]["llamaswap"] for record in data}
+    found = records(here)
+    meta = {name: record["meta"]["llamaswap"] for name, record in found.items()}
     assert meta["alpha"] == {"size": 8, "type": "model", "aliases": ["first", " blank "]}
     assert meta["first"] == {"size": 8, "type": "alias", "modelID": "alpha"}
     assert meta["box3/remote"] == {"type": "peer", "peerID": "box3"}
     assert meta["remote"] == {"type": "alias", "modelID": "box2/remote", "peerID": "box2"}
-    assert {record["status"]["value"] for record in data} == {"unloaded"}
-    records = {record["id"]: record for record in data}
+    assert {record["status"]["value"] for record in found.values()} == {"unloaded"}
     absent = {"name", "description", "context_length", "architecture", "capabilities"}
-    assert not absent & records["bare"].keys()
-    assert records["bare"]["meta"] == {"llamaswap": {"type": "model"}}
-    shown = {name: record["name"] for name, record in records.items() if "name" in record}
-    found = {name: shown[name] for name in ("alpha", "first", "blank")}
-    assert found == {"alpha": "Alpha", "first": "Alpha (first)", "blank": "Alpha (blank)"}
+    assert not absent & found["bare"].keys()
+    assert found["bare"]["meta"] == {"llamaswap": {"type": "model"}}
+    shown = {name: record["name"] for name, record in found.items() if "name" in record}
+    titles = {"alpha": "Alpha", "first": "Alpha (first)", "blank": "Alpha (blank)"}
+    assert titles.items() <= shown.items()
     assert len(shown) == len(set(shown.values()))
     answer = here.client.get("/running", headers=ALL)
     assert (answer.json, answer.content_type) == ({"running": []}, "application/json")
@@ -114,10 +113,10 @@ def test_capabilities_are_shown_in_the_forms_that_clients_read() -> None:
 
 
 def test_when_a_model_was_created_does_not_change(here, monkeypatch) -> None:
-    before = here.client.get("/v1/models", headers=ALL).json
+    before = get(here, "/v1/models")
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.5)
-    assert here.client.get("/v1/models", headers=ALL).json == before
-    assert here.client.get("/v1/models/zeta", headers=ALL).json["created"] < 2_000_000_000
+    assert get(here, "/v1/models") == before
+    assert get(here, "/v1/models/zeta")["created"] < 2_000_000_000
 
 
 @parity(
@@ -128,7 +127,7 @@ def test_when_a_model_was_created_does_not_change(here, monkeypatch) -> None:
 def test_context_and_media_that_a_server_reported_are_listed(here) -> None:
     zeta = here.service.runtime.config.models["zeta"]
     here.service.facts.note(zeta, Facts(8192, ("image",)))
-    record = here.client.get("/v1/models/zeta", headers=ALL).json
+    record = get(here, "/v1/models/zeta")
     assert (record["context_length"], record["meta"]["n_ctx"]) == (8192, 8192)
     assert record["meta"]["llamaswap"]["context_source"] == "remembered"
     assert record["capabilities"] == {"vision": True}
@@ -166,10 +165,10 @@ def speaking(monkeypatch):
     text = """\
         apiKeys: [all, {key: some, models: [one]}]
         models:
-          one: {cmd: x, proxy: "http://localhost:1", aliases: [tts]}
-          two: {cmd: x, proxy: "http://localhost:1"}
-          mute: {cmd: x, proxy: "http://localhost:1"}
-          said: {cmd: x, proxy: "http://localhost:1", capabilities: {in: [text], out: [audio]}}
+          one: &m {cmd: x, proxy: "http://localhost:1"}
+          two: *m
+          mute: *m
+          said: {<<: *m, capabilities: {in: [text], out: [audio]}}
         """
     listed = {"one": {"voices": ["amy", {"id": "bo"}]}, "two": ["amy", "cy"]}
     asked = []
@@ -182,10 +181,8 @@ def speaking(monkeypatch):
 
     monkeypatch.setattr(voices, "send", send)
     with site(text) as made:
-        ready = {
-            name: replace(parse_address("http://localhost:1"), name=name)
-            for name in ("one", "two", "mute")
-        }
+        address = parse_address("http://localhost:1")
+        ready = {name: replace(address, name=name) for name in ("one", "two", "mute")}
         monkeypatch.setattr(made.service, "ready_addresses", lambda: ready)
         made.ready, made.asked = ready, asked
         yield made
@@ -195,14 +192,18 @@ def get(here, path: str, key: str = "all"):
     return here.client.get(path, headers={"x-api-key": key}).json
 
 
+def speakers(speaking, key: str = "all") -> list[str]:
+    return [record["id"] for record in get(speaking, "/v1/audio/models", key)["data"]]
+
+
 def test_voices_are_those_of_all_ready_models_which_stay_listed_when_stopped(speaking) -> None:
     assert get(speaking, "/v1/audio/voices") == {"voices": ["amy", {"id": "bo"}, "cy"]}
     del speaking.ready["one"]
     assert get(speaking, "/v1/audio/voices") == {"voices": ["amy", "cy"]}
     assert sorted(speaking.asked) == ["mute", "one", "two"], "each is asked once in a run"
     speaking.ready.clear()
+    assert speakers(speaking) == ["one", "said", "two"]
     found = get(speaking, "/v1/audio/models")
-    assert [record["id"] for record in found["data"]] == ["one", "said", "two"]
     assert found["models"] == found["data"]
     assert get(speaking, "/v1/audio/voices") == {"voices": []}
 
@@ -210,20 +211,14 @@ def test_voices_are_those_of_all_ready_models_which_stay_listed_when_stopped(spe
 def test_a_model_that_has_spoken_is_listed_whatever_its_server_lists(speaking) -> None:
     speaking.ready.clear()
     log = speaking.service.telemetry.activity
-    for model_id, path, status in [
-        ("mute", "/v1/audio/speech", 200),
-        ("one", "/v1/audio/speech", 404),
-        ("two", "/v1/chat/completions", 200),
-    ]:
-        log.append(ActivityRecord(id=log.take_id(), model_id=model_id, path=path, status=status))
-    found = get(speaking, "/v1/audio/models")
-    assert [record["id"] for record in found["data"]] == ["mute", "said"]
+    speech, chat = "/v1/audio/speech", "/v1/chat/completions"
+    for name, path, status in (("mute", speech, 200), ("one", speech, 404), ("two", chat, 200)):
+        log.append(ActivityRecord(id=log.take_id(), model_id=name, path=path, status=status))
+    assert speakers(speaking) == ["mute", "said"]
 
 
 def test_a_key_asks_and_sees_its_own_models(speaking) -> None:
-    found = get(speaking, "/v1/audio/models", "some")
-    assert [record["id"] for record in found["data"]] == ["one"]
-    assert speaking.asked == ["one"]
+    assert speakers(speaking, "some") == speaking.asked == ["one"]
     assert get(speaking, "/v1/audio/voices", "some") == {"voices": ["amy", {"id": "bo"}]}
 
 
@@ -365,11 +360,15 @@ def test_selectors_are_listed(choice) -> None:
 
 
 @parity("Profiles", "a pin to a selector, and one that hides a selector")
-def test_pins_of_selectors(choice) -> None:
+@parity("Selectors", "load, unload and sleep take models only: 404")
+def test_pins_of_selectors_and_what_takes_no_selector(choice) -> None:
     choice.service.activate_profile("work")
     found = records(choice)
     assert list(found) == ["big", "box/far", "chat", "gpt", "small"]
     assert found["gpt"]["meta"]["llamaswap"] == {"type": "profile", "targets": ["chat"]}
+    for action in ("load", "unload", "sleep"):
+        answer = choice.client.post(f"/api/models/{action}/chat", headers=ALL)
+        assert answer.status_code == 404
 
 
 def test_how_the_targets_of_selectors_stand(choice) -> None:
@@ -385,10 +384,3 @@ def test_how_the_targets_of_selectors_stand(choice) -> None:
     ]
     some = get(choice, "/api/selectors", "some")["selectors"]
     assert [each["id"] for each in some] == ["chat", "fast"]
-
-
-@parity("Selectors", "load, unload and sleep take models only: 404")
-def test_a_selector_is_not_loaded_by_hand(choice) -> None:
-    for action in ("load", "unload", "sleep"):
-        answer = choice.client.post(f"/api/models/{action}/chat", headers=ALL)
-        assert answer.status_code == 404
