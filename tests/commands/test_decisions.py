@@ -1,7 +1,5 @@
 """``llmsnap plan`` and ``llmsnap why``."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """``llmsnap doctor``: what it finds on a machine and in a configuration."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterator

@@ -70,9 +70,6 @@ uiOrigin: loud
     assert [each.where for each in caught.value.advice] == ["startprot"]
 
 
-# --- ports ---------------------------------------------------------------------------------------
-
-
 def test_ports_are_given_out_in_the_order_of_ids() -> None:
     found = config("""
         startPort: 9000
@@ -132,9 +129,6 @@ def test_models_whose_process_stays_keep_their_port() -> None:
     ports = {model.id: model.port for model in new.values()}
     assert ports == {"a": 5801, "b": 5800, "c": 5803, "d": 5802}
     assert (new["d"].metadata, new["d"].proxy) == ({"port": 5802}, "http://localhost:5802")
-
-
-# --- macros --------------------------------------------------------------------------------------
 
 
 @parity("Macros", "macros of a model win over global ones")
@@ -225,9 +219,6 @@ def test_elsewhere_an_unknown_macro_stays_as_it_is() -> None:
     ]
 
 
-# --- the environment -----------------------------------------------------------------------------
-
-
 def test_environment_values_come_in_everywhere() -> None:
     found = config(
         """
@@ -310,9 +301,6 @@ def test_a_file_without_a_value_is_told_with_its_reason(tmp_path: Path, make, re
     (tmp_path / "config.yaml").write_text("apiKeys: ['${file.key}']\n")
     with pytest.raises(ConfigError, match=reason):
         load(tmp_path / "config.yaml")
-
-
-# --- completeness --------------------------------------------------------------------------------
 
 
 OLD = """\

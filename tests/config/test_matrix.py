@@ -1,7 +1,5 @@
 """The swap matrix in a configuration: its places, its language, and every mistake."""
 
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.config import EvictCost, MatrixConfig, advice_on, partners

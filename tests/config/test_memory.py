@@ -1,7 +1,5 @@
 """The memory budget in a configuration."""
 
-from __future__ import annotations
-
 import pytest
 
 from llmsnap.config import DeviceConfig, MemoryNeed, MemoryRules, MemorySize, read_capacities

@@ -1,7 +1,5 @@
 """Several files that make one configuration."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from textwrap import dedent
 

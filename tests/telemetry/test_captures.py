@@ -28,8 +28,6 @@ from llmsnap.telemetry.captures import (
 )
 from tests.fakes.calls import keep
 
-# --- a capture ------------------------------------------------------------------------------------
-
 
 def test_a_body_that_is_worth_it_is_packed_and_comes_out_whole():
     body = CapturedBody.of(b"x" * PACK_FROM_BYTES)
@@ -38,9 +36,6 @@ def test_a_body_that_is_worth_it_is_packed_and_comes_out_whole():
     assert (packed.content(), packed.size) == (body.data, PACK_FROM_BYTES)
     noise = CapturedBody.of(os.urandom(PACK_FROM_BYTES)).pack()
     assert (noise.packed, noise.pack() is noise) == (False, True)
-
-
-# --- secrets --------------------------------------------------------------------------------------
 
 
 def test_headers_keep_their_first_value_without_secrets():
@@ -112,9 +107,6 @@ def test_bytes_that_are_no_text_survive(data):
     assert Redactor(["not-there"]).body(data) == data
 
 
-# --- what may be captured -------------------------------------------------------------------------
-
-
 JSON = [("Content-Type", "application/json; charset=utf-8")]
 
 
@@ -146,9 +138,6 @@ def test_configured_routes_come_before_the_built_in_ones():
 def test_which_bodies_are_kept(size, headers, path, why):
     policy = CapturePolicy(max_body=1000, masks={"/v1/wanted": "full"})
     assert policy.omitted_reason(size, headers, path) == why
-
-
-# --- the captures held ----------------------------------------------------------------------------
 
 
 class Later:
@@ -222,9 +211,6 @@ def test_nobody_sees_a_capture_before_it_is_prepared():
     assert captures.used == 5
 
 
-# --- before one is asked for ----------------------------------------------------------------------
-
-
 def seen(**given):
     facts = {
         "id": 7, "method": "POST", "path": "/v1/x", "query": "", "headers": JSON, "body_bytes": 2,
@@ -264,9 +250,6 @@ def test_headers_are_shown_without_secrets_and_as_they_are_for_the_decoded_body(
     capture = one.kept(CapturePolicy())[1]()
     assert "s3cret" not in repr(capture)
     assert capture.resp_headers == {**dict(JSON), "X-\xe9": "\xfc"}
-
-
-# --- what the API shows ---------------------------------------------------------------------------
 
 
 CHAT = Capture(

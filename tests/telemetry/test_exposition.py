@@ -1,7 +1,5 @@
 """The metrics of model servers on llmsnap's page."""
 
-from __future__ import annotations
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 

@@ -15,9 +15,6 @@ from llmsnap.telemetry.recorder import SMALL_BYTES, Recorder
 from tests.fakes.calls import grant, observed
 from tests.fakes.clock import Clock
 
-# --- records --------------------------------------------------------------------------------------
-
-
 SSE = [("Content-Type", "text/event-stream")]
 JSON = [("Content-Type", "application/json")]
 TOKEN = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
@@ -138,9 +135,6 @@ def test_a_request_in_flight(observer, clock):
     assert (shown["id"], shown["phase"], shown["age_ms"]) == (5, "sent", 4000.0)
     assert (shown["queue_ms"], shown["load_ms"], shown["first_byte_ms"]) == (1500.0, 0.0, None)
     assert (shown["client"], shown["can_cancel"]) == ("10.0.0.7", True)
-
-
-# --- filing ---------------------------------------------------------------------------------------
 
 
 ANSWER = b'{"usage":{"prompt_tokens":3,"completion_tokens":4}}'
@@ -319,9 +313,6 @@ def test_many_streams_hold_little(world):
     for observer in observers:
         observer.finish()
     assert (len(world.activity), world.captures.in_flight_bytes) == (100, 0)
-
-
-# --- filed when there is time -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sizes", list(product([0, SMALL_BYTES + 1], repeat=4)))

@@ -19,9 +19,6 @@ from llmsnap.telemetry.record import ActivityRecord
 from llmsnap.telemetry.store import MIGRATIONS, SCHEMA_VERSION, Database, NewerSchema, Store
 from tests.parity import parity
 
-# --- the file -------------------------------------------------------------------------------------
-
-
 FULL = ActivityRecord(
     id=3, request_id="r", swap_id=4, started_ms=5, ended_ns=6_000_000_007, requested="alias",
     model_id="llama", peer="box2", method="POST", path="/v1/x", key_name="alice", status=200,
@@ -170,9 +167,6 @@ def test_a_file_of_the_first_schema_goes_on_with_its_numbers(path):
     assert raw.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
     assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     raw.close()
-
-
-# --- the queue ------------------------------------------------------------------------------------
 
 
 NOW = 1_795_000_000.0

@@ -67,9 +67,6 @@ class Body:
         self.closed += 1
 
 
-# --- who serves what ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("method", "path", "served_by"),
     [
@@ -101,9 +98,6 @@ def test_what_models_answer_goes_past_flask(here, method: str, path: str, served
         return
     assert (answer.status_code, here.dispatcher.calls) == (served_by, [])
     assert set(answer.allow) == ({"GET", "HEAD", "OPTIONS"} if served_by == 405 else set())
-
-
-# --- the answer ---------------------------------------------------------------------------------
 
 
 def test_an_answer_says_its_id_and_how_long_it_waited_also_in_vain(here, monkeypatch) -> None:
@@ -172,9 +166,6 @@ def test_errors_become_answers_and_the_cause_of_a_bug_is_in_the_log_only(here, c
     assert "the cause" in caplog.text
 
 
-# --- who may ------------------------------------------------------------------------------------
-
-
 def test_the_key_goes_with_the_call_and_a_preflight_needs_none(locked_site) -> None:
     locked_site.client.post("/v1/embeddings", headers={"x-api-key": "some"}, buffered=True)
     assert locked_site.dispatcher.calls[-1][1].key.name == "laptop"
@@ -227,9 +218,6 @@ def test_another_page_may_open_no_socket_but_to_a_model(here, path, status) -> N
     for origin, found in (("http://localhost:3000", status), ("https://page.example", 403)):
         headers = {"Upgrade": "websocket", "Origin": origin}
         assert here.client.get(path, headers=headers).status_code == found
-
-
-# --- wrong keys ----------------------------------------------------------------------------------
 
 
 class Noted:
@@ -308,9 +296,6 @@ def test_guessing_takes_a_second_for_each_key_after_ten(locked_site, monkeypatch
     assert "\nllmsnap_wrong_keys_total 12.0\n" in metrics
 
 
-# --- what a request holds of its body -------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
@@ -347,9 +332,6 @@ def test_what_a_request_holds_of_its_body_is_given_back_at_its_end(outcome, stat
     assert [one[:3] for one in started] == [status]
     if isinstance(outcome, Response):
         assert outcome.body.closed == 1
-
-
-# --- health -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

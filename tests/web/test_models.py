@@ -134,9 +134,6 @@ def test_context_and_media_that_a_server_reported_are_listed(here) -> None:
     assert record["architecture"]["modality"] == "text+image->text"
 
 
-# --- for Anthropic's clients ----------------------------------------------------------------------
-
-
 def test_an_anthropic_client_finds_its_members_beside_openais(here) -> None:
     version = {"anthropic-version": "2023-06-01"}
     plain = here.client.get("/v1/models", headers=ALL).json
@@ -154,9 +151,6 @@ def test_an_anthropic_client_finds_its_members_beside_openais(here) -> None:
     assert set(plain) == {"object", "data"}
     page = here.client.get("/v1/models", headers={"x-api-key": "none"} | version).json
     assert (page["data"], page["first_id"], page["last_id"]) == ([], None, None)
-
-
-# --- what can speak -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -221,8 +215,6 @@ def test_a_key_asks_and_sees_its_own_models(speaking) -> None:
     assert speakers(speaking, "some") == speaking.asked == ["one"]
     assert get(speaking, "/v1/audio/voices", "some") == {"voices": ["amy", {"id": "bo"}]}
 
-
-# --- profiles ------------------------------------------------------------------------------------
 
 WITH_PROFILES = """\
 apiKeys: [all, {key: some, models: ["z*", gpt]}]
@@ -307,8 +299,6 @@ def test_the_list_follows_the_active_profile(desk) -> None:
         answer = desk.client.post(f"/api/models/unload/{name}", headers=ALL)
         assert answer.status_code == status
 
-
-# --- selectors -----------------------------------------------------------------------------------
 
 WITH_SELECTORS = """\
 apiKeys: [all, {key: some, models: [chat, fast]}]
