@@ -63,11 +63,9 @@ def test_preloads_that_cannot_all_stay_are_told() -> None:
 
 
 def test_ports_are_known_where_they_are_local() -> None:
-    ports = {
-        url: local_port(ModelConfig(id="m", cmd="c", proxy=url))
-        for url in ("http://localhost", "https://[::1]", "http://127.0.0.1:8", "http://far:8")
-    }
-    assert list(ports.values()) == [80, 443, 8, None]
+    urls = ("http://localhost", "https://[::1]", "http://127.0.0.1:8", "http://far:8")
+    ports = [local_port(ModelConfig(id="m", cmd="c", proxy=url)) for url in urls]
+    assert ports == [80, 443, 8, None]
 
 
 @pytest.mark.parametrize(

@@ -138,15 +138,9 @@ def test_values_come_in_as_they_are(text: str, environ: dict[str, str], result: 
 
 
 FILES = {
-    "/run/key": "s3cret\n",
-    "relative key": "r",
-    "/dos": "d\r\n",
-    "/quotes": 'a "b"\\c',
-    "/lines": "a\nb\n",
-    "/empty": "\n",
-    "/number": "5800\n",
-    "/reference": "${env.X}",
-}
+    "/run/key": "s3cret\n", "relative key": "r", "/dos": "d\r\n", "/quotes": 'a "b"\\c',
+    "/lines": "a\nb\n", "/empty": "\n", "/number": "5800\n", "/reference": "${env.X}",
+}  # fmt: skip
 
 
 def read_file(path: str) -> str:

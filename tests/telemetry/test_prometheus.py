@@ -1,6 +1,5 @@
 """What is counted, and the page that shows it."""
 
-import re
 import shutil
 import subprocess
 from itertools import pairwise
@@ -235,20 +234,6 @@ def test_promtool_finds_nothing_to_say():
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
 
-BOARD = [
-    "avg(llamaswap_cpu_util_percent)",
-    'llamaswap_cpu_util_percent{core="0"}',
-    "100 * llamaswap_memory_used_bytes / llamaswap_memory_total_bytes",
-    "llamaswap_swap_used_bytes / (llamaswap_swap_total_bytes > 0)",
-    'llamaswap_load_average{interval="1m"}',
-    'rate(llamaswap_network_bytes_total{interface="eth0", direction="recv"}[5m])',
-    'sum by (id, name) (llamaswap_gpu_util_percent{id="0"})',
-    'llamaswap_gpu_memory_used_bytes{id="0"} / llamaswap_gpu_memory_total_bytes{id="0"}',
-    'max_over_time(llamaswap_gpu_temperature_celsius{name="RTX"}[10m]) > 85',
-]
-"""Queries as boards and alerts for llama-swap have them."""
-
-
 @parity("Performance", "`/metrics` has the series `llamaswap_*`", "with `?compat=llama-swap`")
 def test_llama_swaps_series_are_there_for_dashboards_that_ask_for_them(metrics):
     details = HostDetails((5.0, 15.0), 3, 4, 5, 0.2, None, (NetworkCounters("eth0", 7, 8),))
@@ -271,8 +256,3 @@ def test_llama_swaps_series_are_there_for_dashboards_that_ask_for_them(metrics):
         'llamaswap_gpu_memory_total_bytes{id="0",name="RTX",uuid=""}',
     }  # fmt: skip
     assert "llamaswap" not in metrics.render(Gauges())[0].decode()
-    series = [(s.name, s.labels) for family in plain_text(page) for s in family.samples]
-    for query in BOARD:
-        for name, matchers in re.findall(r"(llamaswap_\w+)(?:\{([^}]*)\})?", query):
-            wanted = dict(re.findall(r'(\w+)="([^"]*)"', matchers)).items()
-            assert any(n == name and wanted <= labels.items() for n, labels in series), query

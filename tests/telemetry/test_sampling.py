@@ -52,8 +52,7 @@ def test_the_host_has_memory_a_load_and_the_details_of_its_last_sample():
     assert host.details() == HostDetails()
     sample, details = host.host(), host.details()
     assert 0 < sample.memory_used < sample.memory_total
-    assert sample.cpu_percent >= 0
-    assert sample.load_1m >= 0
+    assert min(sample.cpu_percent, sample.load_1m) >= 0
     assert len(details.cores_percent) == psutil.cpu_count()
     assert details.swap_total is not None
     assert "lo" not in {one.name for one in details.network}
@@ -86,16 +85,12 @@ def test_cpu_is_what_was_used_since_the_last_sample():
 
 NVML = FakeNvml(
     {
-        "Name": b"RTX 4090",
-        "MemoryInfo": SimpleNamespace(used=5, total=24),
+        "Name": b"RTX 4090", "UUID": b"GPU-1", "FanSpeed": 30, "PowerUsage": 120_500,
+        "MemoryInfo": SimpleNamespace(used=5, total=24), "Temperature": 61,
         "UtilizationRates": SimpleNamespace(gpu=80, memory=40),
-        "Temperature": 61,
-        "PowerUsage": 120_500,
-        "UUID": b"GPU-1",
-        "FanSpeed": 30,
     },
     {},
-)
+)  # fmt: skip
 SYSFS = {
     "mem_info_vram_total": "16000",
     "mem_info_vram_used": "4000",
@@ -185,13 +180,13 @@ class HangingGpus(FakeGpus):
     """A driver that does not answer before its lock is released."""
 
     def sample(self):
-        self.asked += 1
+        super().sample()
         self.lock.acquire()
 
 
 class FailingGpus(FakeGpus):
     def sample(self):
-        self.asked += 1
+        super().sample()
         raise OSError("GPU is lost")
 
 
@@ -200,15 +195,9 @@ def taken():
     made = []
 
     def performance(host, gpus, **settings):
-        made.append(
-            Performance(
-                lambda: {"llama": 4},
-                find_host=lambda: host,
-                find_gpus=lambda: gpus,
-                wall=lambda: 1000.0 + len(made[-1]._samples),
-                **settings,
-            )
-        )
+        settings |= {"find_host": lambda: host, "find_gpus": lambda: gpus}
+        settings["wall"] = lambda: 1000.0 + len(made[-1]._samples)
+        made.append(Performance(lambda: {"llama": 4}, **settings))
         return made[-1]
 
     yield performance

@@ -120,8 +120,7 @@ def test_old_rows_and_too_many_rows_go(db):
 def test_numbers_go_on_when_all_that_had_them_is_gone(db, path):
     db.insert([FULL], [SWAP])
     assert (db.next_id(), db.next_swap_id()) == (4, 2)
-    db.insert([], [], last_swap=7)
-    db.insert([], [SWAP])
+    db.insert([], [SWAP], last_swap=7)
     assert db.prune(before_ms=2**40, max_rows=1000) == 2
     again = Database(path)
     assert (again.next_id(), again.next_swap_id()) == (4, 8)

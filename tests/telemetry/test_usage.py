@@ -13,14 +13,9 @@ from llmsnap.telemetry import usage as module
 from llmsnap.telemetry.usage import NOTHING, CannotDecode, Usage, decoder_for, extract
 
 TIMINGS = {
-    "prompt_n": 100,
-    "predicted_n": 50,
-    "prompt_per_second": 150.5,
-    "predicted_per_second": 25.5,
-    "prompt_ms": 500.0,
-    "predicted_ms": 1500.0,
-    "cache_n": 20,
-}
+    "prompt_n": 100, "predicted_n": 50, "prompt_per_second": 150.5, "predicted_per_second": 25.5,
+    "prompt_ms": 500.0, "predicted_ms": 1500.0, "cache_n": 20,
+}  # fmt: skip
 TIMED = Usage(100, 50, 20, prompt_per_second=150.5, tokens_per_second=25.5, server_ms=2000.0)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from textwrap import dedent
 
 from flask import Flask
@@ -34,17 +34,11 @@ class FakeDispatcher:
         self.selectors = Selectors(lambda _: Standing.READY)
         self.calls: list[tuple[str, Request]] = []
         self.answer: Response | Exception = Response(200, "OK", [("X-Model", "yes")], [b"said"])
+        self.handle = partial(self._answer, "handle")
+        self.handle_upstream = partial(self._answer, "upstream")
+        self.handle_props = partial(self._answer, "props")
 
-    def handle(self, context: RequestContext, snapshot: object) -> Response:
-        return self._answer("handle", context)
-
-    def handle_upstream(self, context: RequestContext, snapshot: object) -> Response:
-        return self._answer("upstream", context)
-
-    def handle_props(self, context: RequestContext, snapshot: object) -> Response:
-        return self._answer("props", context)
-
-    def _answer(self, name: str, context: RequestContext) -> Response:
+    def _answer(self, name: str, context: RequestContext, snapshot: object) -> Response:
         self.calls.append((name, context.request))
         if isinstance(self.answer, Exception):
             raise self.answer

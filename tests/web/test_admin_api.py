@@ -178,12 +178,9 @@ def test_a_plan_says_who_would_leave_and_changes_nothing(client) -> None:
     assert found["leaving"] == [beta]
     assert found["sentences"][0] == "Loading alpha would stop beta."
     assert client.get("/api/plan?model=alpha").json["victims"] == []
-    for query, status in (
-        ("?model=nobody", 404),
-        ("", 404),
-        ("?model=alpha&memory=gpu0:1GiB", 400),
-    ):
-        assert client.get(f"/api/plan{query}").status_code == status
+    refused = {"?model=nobody": 404, "": 404, "?model=alpha&memory=gpu0:1GiB": 400}
+    found = {query: client.get(f"/api/plan{query}").status_code for query in refused}
+    assert found == refused
 
 
 BUDGET = """
@@ -262,15 +259,12 @@ def test_requests_in_flight_are_listed_and_can_be_ended(client, world) -> None:
 
 @pytest.fixture
 def captured(world: World) -> None:
+    headers = {"Content-Type": "application/json"}
     capture = Capture(
-        id=3,
-        req_path="/v1/chat/completions?api_key=[REDACTED]",
-        req_headers={"Content-Type": "application/json", "Authorization": "[REDACTED]"},
-        req_body=CapturedBody.of(b'{"model":"it\'s"}'),
-        resp_headers={"Content-Type": "application/json"},
-        resp_body=CapturedBody.of(b"{}"),
-        status=200,
-    )
+        id=3, req_path="/v1/chat/completions?api_key=[REDACTED]", status=200,
+        req_headers={**headers, "Authorization": "[REDACTED]"}, resp_headers=headers,
+        req_body=CapturedBody.of(b'{"model":"it\'s"}'), resp_body=CapturedBody.of(b"{}"),
+    )  # fmt: skip
     keep(world.service.telemetry.captures, capture)
 
 
@@ -333,8 +327,8 @@ def house() -> Iterator[Site]:
         yield made
 
 
-def test_the_overview_tells_how_every_model_fares(house) -> None:
-    found = house.client.get("/api/overview").get_json()
+def test_the_overview_tells_how_every_model_fares_and_the_timeline_its_states(house) -> None:
+    found = house.client.get("/api/overview").json
     alpha, beta = found["models"]
     assert (alpha["model_id"], alpha["state"], alpha["in_flight"]) == ("alpha", "stopped", 0)
     assert (alpha["aliases"], alpha["ttl_s"]) == (["first"], 60)
@@ -343,6 +337,10 @@ def test_the_overview_tells_how_every_model_fares(house) -> None:
     assert (beta["model_id"], beta["prompts"]) == ("beta", None)
     groups = {each["id"]: (each["members"], each["swap"]) for each in found["groups"]}
     assert groups == {"pair": (["alpha"], False), "(default)": (["beta"], True)}
+    house.service.bus.publish(ProcessStateChanged("alpha", "stopped", "starting"))
+    first, second = house.client.get("/api/timeline").json["states"]["alpha"]
+    assert (first["state"], first["to_ms"]) == ("stopped", second["from_ms"])
+    assert (second["state"], second["to_ms"]) == ("starting", None)
 
 
 def test_peers_are_known_by_the_outcome_of_their_last_request(client, world) -> None:
@@ -366,13 +364,6 @@ def test_long_documents_are_compressed_for_clients_that_accept_it() -> None:
     assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
     assert len(packed.data) < len(plain.data) / 5
     assert gzip.decompress(packed.data) == plain.data
-
-
-def test_the_timeline_begins_with_what_was_and_goes_on_with_what_happens(house) -> None:
-    house.service.bus.publish(ProcessStateChanged("alpha", "stopped", "starting"))
-    first, second = house.client.get("/api/timeline").json["states"]["alpha"]
-    assert (first["state"], first["to_ms"]) == ("stopped", second["from_ms"])
-    assert (second["state"], second["to_ms"]) == ("starting", None)
 
 
 @pytest.fixture

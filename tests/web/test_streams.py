@@ -88,17 +88,6 @@ def test_a_log_is_its_history_and_then_what_comes_verbatim(world, log, monitor) 
     body.close()
 
 
-def test_a_reader_that_is_too_slow_is_told_how_much_it_lost(world, log, monitor) -> None:
-    body = LogBody(world.service, log, monitor)
-    log.write(b"1\n")
-    next(body)
-    for _ in range(10):
-        log.write(b"x" * 100_000)
-    marker = next(body)
-    assert b"bytes of log dropped, this reader is too slow" in marker
-    body.close()
-
-
 def test_lines_become_data_lines_and_ids_are_positions(world, log, monitor) -> None:
     log.write(b"one\ntwo\n")
     body = LogEvents(world.service, log, monitor)

@@ -141,10 +141,8 @@ def test_the_version_changes_with_any_content_and_only_then(assets: Assets, tmp_
     ("accept", "encoding"),
     [
         ("", ""),
-        ("browser", ""),
         ("gzip, deflate", "gzip"),
         ("gzip;q=0", ""),
-        ("br;q=0, gzip", "gzip"),
     ],
 )
 def test_the_client_decides_about_compression(assets: Assets, accept: str, encoding: str) -> None:
