@@ -141,6 +141,9 @@ def test_the_published_metric_object_and_how_it_tells_the_unknown():
         '"tokens":{"cache_tokens":0,"draft_tokens":-1,"draft_acc_tokens":-1,"input_tokens":25,'
         '"output_tokens":10,"prompt_per_second":150.5,"tokens_per_second":25.5}}'
     )
+    instants = {0: "00Z", 1_500_000_000: "01.5Z", 10: "00.00000001Z"}
+    shown = {ns: rfc3339(ns).removeprefix("1970-01-01T00:00:") for ns in instants}
+    assert shown == instants
 
 
 def test_the_named_frame_is_camel_case_with_null_for_unknown():
@@ -167,11 +170,6 @@ def test_a_swap():
         {"name": "drain", "ms": 250.0, "started_ms": 10_000},
         {"name": "load", "ms": 1750.0, "started_ms": 10_250},
     ]
-
-
-def test_instants():
-    shown = {0: "00Z", 1_500_000_000: "01.5Z", 10: "00.00000001Z"}
-    assert {ns: rfc3339(ns).removeprefix("1970-01-01T00:00:") for ns in shown} == shown
 
 
 def test_sums_and_distributions_for_all_and_per_model():

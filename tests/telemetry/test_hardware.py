@@ -19,13 +19,11 @@ INTEL_CPU = "\n".join(
 
 NVML = FakeNvml(
     {
-        "Name": "NVIDIA GeForce RTX 4090",
+        "Name": "NVIDIA GeForce RTX 4090", "Architecture": 8, "PowerManagementLimit": 450_000,
         "MemoryInfo": SimpleNamespace(total=24 << 30, used=1),
-        "PowerManagementLimit": 450_000,
-        "Architecture": 8,
     },
     {"Name": "NVIDIA Odd"},
-)
+)  # fmt: skip
 
 
 def no_nvml() -> Any:

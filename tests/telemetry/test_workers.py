@@ -5,13 +5,11 @@ from gevent.monkey import get_original
 
 from llmsnap.telemetry.workers import Offload, WorkerStuck, WorkerThread
 
-NativeLock = get_original("_thread", "allocate_lock")
-
 
 @pytest.fixture
 def hanging():
     """A call that hangs its thread until the lock is released."""
-    lock = NativeLock()
+    lock = get_original("_thread", "allocate_lock")()
     lock.acquire()
     yield lock
     if lock.locked():
@@ -23,11 +21,6 @@ def worker():
     worker = WorkerThread("test")
     yield worker
     worker.close()  # waits for no call that hangs
-
-
-def until_free(worker):
-    while worker.stuck:
-        gevent.idle()
 
 
 def test_a_call_runs_in_one_thread_of_its_own_and_raises_what_it_raises(worker, capsys):
@@ -49,7 +42,8 @@ def test_a_call_that_hangs_costs_its_caller_the_time_out_and_others_nothing(work
     with pytest.raises(WorkerStuck, match="earlier call"):
         worker.run(int, timeout_s=5)
     hanging.release()
-    until_free(worker)
+    while worker.stuck:
+        gevent.idle()
     assert worker.run(int, timeout_s=5) == 0
 
 

@@ -19,15 +19,7 @@ trustedProxies: [10.0.0.1]
 models:
   a: {cmd: x, proxy: "http://localhost:1"}
 """
-KEYS = (
-    TEXT
-    + """\
-apiKeys:
-  - all
-  - {key: some, name: laptop, admin: false}
-  - {key: one, models: [a], admin: false}
-"""
-)
+KEYS = TEXT + "apiKeys: [all, {key: some, name: laptop, admin: false}, {key: one, models: [a]}]\n"
 
 
 @pytest.fixture(scope="module")
@@ -241,9 +233,8 @@ def noted(locked_site, monkeypatch) -> Noted:
 
 def ask(site, path: str = "/v1/models", **headers: str) -> int:
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    return site.client.get(
-        path, headers=headers, environ_overrides={"REMOTE_ADDR": "10.0.0.1"}
-    ).status_code
+    sent = {"headers": headers, "environ_overrides": {"REMOTE_ADDR": "10.0.0.1"}}
+    return site.client.get(path, **sent).status_code
 
 
 @pytest.mark.parametrize(
