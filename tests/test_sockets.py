@@ -109,9 +109,11 @@ def test_what_is_reached_from_beyond_this_machine(
         listener.bind(address)
         assert exposed_addresses() == before, "it does not listen yet"
         listener.listen()
-        descriptors = len(list(Path("/dev/fd").iterdir()))
-        found = exposed_addresses()
-        assert len(list(Path("/dev/fd").iterdir())) == descriptors
+        before_looks = len(list(Path("/dev/fd").iterdir()))
+        looks = [exposed_addresses() for _ in range(20)]
+        # Threads of the test run may open some meanwhile.
+        assert len(list(Path("/dev/fd").iterdir())) - before_looks < len(looks)
+        found = looks[0]
         port = listener.getsockname()[1] if family != socket.AF_UNIX else 0
         assert sorted(found) == sorted([*before, *([exposed.format(port)] if exposed else [])])
         assert listener.gettimeout() is None
