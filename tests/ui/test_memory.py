@@ -74,6 +74,7 @@ def test_without_a_budget_pages_show_the_machines_of_launchers_alone(
     )
     assert not browser.all("[data-device=gpu0]")
     assert not browser.all("[data-model=bge-m3] .chip", "needs")
+    browser.find("[aria-label='Group large']", "one at a time")
     browser.go("home")
     browser.find("[aria-label=Devices] meter")
 
@@ -90,6 +91,7 @@ def test_a_model_says_what_it_needs_and_a_load_button_what_it_would_do(
     }.items():
         browser.find(f"[data-model='{model}'] .chip", words)
     assert "PLAN llama-3.3-70b" not in fake.get("/fake/calls")
+    assert not browser.all("[aria-label='Group large']", "one at a time"), "groups do not decide"
     load = "button[aria-label='Load llama-3.3-70b']"
     browser.hover(load, "evicts qwen3-30b-a3b (18 GiB, idle 3 min)", "Ready in about 8.4 s")
     assert browser.read(load, of="aria-describedby") == browser.read("[role=tooltip]", of="id")

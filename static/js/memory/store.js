@@ -10,6 +10,9 @@ const REFRESH_SOON_MS = 1000;
 const ANY_GPU = "any";
 const UNKNOWN = "unknown"; // the source of a need that is
 
+/** What decides which models run together: "group", "matrix" or "memory"; empty before an answer has arrived. */
+export const mode = signal("");
+
 /** The devices of the budget; empty where groups or a matrix decide. */
 export const devices = signal([]);
 
@@ -37,6 +40,7 @@ export const refreshMemory = singleFlight(async () => {
   try {
     const found = await getJson("/api/memory");
     batch(() => {
+      mode.value = found.mode;
       show(devices, found.devices.filter((device) => isUsed(device, found.models)));
       show(nodes, (found.nodes ?? []).filter(({ gpus }) => gpus > 0).map(asDevice));
       show(needs, new Map(found.models.map((each) => [each.model, each])), found.models);

@@ -5,6 +5,7 @@ import { getJson, modelPath, singleFlight } from "../shared/api.js";
 import { subscribe } from "../shared/event-stream.js";
 import { everyWhileVisible, serverNow, throttle } from "../shared/timing.js";
 import { plural } from "../shared/format.js";
+import { mode } from "../memory/store.js";
 
 const REFRESH_MS = 5000;
 const REFRESH_SOON_MS = 2500;
@@ -209,6 +210,7 @@ const TITLES = { [DEFAULT]: "Default group", "(external)": "Servers run elsewher
 /** Groups of the active configuration: {id, swap, exclusive, persistent, members}. */
 export const groups = signal([]);
 
+/** Where groups decide; a matrix or a memory budget does not go by them. */
 const RULES = {
   swap: ["one at a time", "Loading one member unloads the others of this group"],
   together: ["side by side", "Members of this group do not replace each other"],
@@ -225,7 +227,7 @@ function described(group, models) {
   return {
     id: group.id,
     title: TITLES[group.id] ?? group.id,
-    rules: models.length > 1 || group.id !== DEFAULT ? rulesOf(group) : [],
+    rules: mode.value === "group" && (models.length > 1 || group.id !== DEFAULT) ? rulesOf(group) : [],
     summary: `${ready} of ${plural(models.length, "model")} ready`,
   };
 }

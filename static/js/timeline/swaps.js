@@ -20,32 +20,42 @@ function addSwaps(list) {
 /** The last finished swap that loaded or evicted a model. */
 export const lastSwapOf = (id) => swaps.value.findLast((swap) => swap.outcome && (swap.target === id || swap.evicted.includes(id)));
 
+/** Swaps that events told of while the list was fetched; the list may be older than they are. */
+let early = null;
+
+function onSwap(swap) {
+  early?.push(swap);
+  addSwaps([swap]);
+}
+
 const refreshSwaps = singleFlight(async () => {
+  early = [];
   try {
     const body = await getJson("/api/swaps");
     swaps.value = [];
-    addSwaps(body.swaps);
+    addSwaps([...body.swaps, ...early]);
   } catch (error) {
     console.info(`/api/swaps: ${error.message}`);
   }
+  early = null;
 });
 
 export function startSwaps() {
   subscribe("open", refreshSwaps);
-  subscribe("swapStarted", (swap) => addSwaps([swap]));
-  subscribe("swap", (swap) => addSwaps([swap]));
+  subscribe("swapStarted", onSwap);
+  subscribe("swap", onSwap);
 }
 
 /** The first line of a swap's *error*: what failed, without the output of the model's server below it. */
 export const errorHeadline = (error) => error.split("\n")[0].replace(/; its last output:$/, "");
 
-/** A swap in a sentence: "beta was loaded for a request, evicting alpha". */
+/** A swap in a sentence: "beta was loaded for a request, evicting alpha", "beta failed to load for a request: exit code 1". */
 export function swapSentence(swap) {
   const wait = swap.longest_wait_ms > 50 ? `, longest wait ${ms(swap.longest_wait_ms)}` : "";
   const gone = swap.evicted.length ? `, evicting ${swap.evicted.join(", ")}` : "";
-  const outcome = { failed: " failed", aborted: " was cancelled" }[swap.outcome] ?? " was loaded";
+  const outcome = { failed: " failed to load", aborted: " was cancelled" }[swap.outcome] ?? " was loaded";
   const why = { request: "for a request", load: "manually", preload: "as a preload" }[swap.reason] ?? "";
-  return `${swap.target}${outcome} ${why}${gone}${wait}${swap.error ? `: ${errorHeadline(swap.error)}` : ""}`;
+  return `${swap.target}${outcome} ${why}${gone}${wait}${swap.error ? `: ${errorHeadline(swap.error).replace(`${swap.target}: `, "")}` : ""}`;
 }
 
 /** Its phases in order: "waited 1.2 s, drained 3.1 s, loaded 8.2 s". */
