@@ -26,16 +26,21 @@ export function useStatistics(text, active) {
   useEffect(() => {
     if (!active) return undefined;
     let seen = -1;
+    let wanted = true; // answers for another filter may come late
     const read = () => {
       if (activityTick.peek() === seen) return;
       seen = activityTick.peek();
       getJson(`/api/activity/stats?${text}`).then(
-        (statistics) => setFound({ statistics, problem: "" }),
-        (error) => setFound((before) => ({ ...before, problem: error.message })),
+        (statistics) => wanted && setFound({ statistics, problem: "" }),
+        (error) => wanted && setFound((before) => ({ ...before, problem: error.message })),
       );
     };
     read();
-    return everyWhileVisible(EVERY_MS, read);
+    const stop = everyWhileVisible(EVERY_MS, read);
+    return () => {
+      wanted = false;
+      stop();
+    };
   }, [text, active]);
   return found;
 }
