@@ -88,7 +88,11 @@ export default function PerformancePage({ active }) {
   const list = useMemo(() => all.filter((sample) => sample.at_ms > all.at(-1).at_ms - range.value * 60000), [all, range.value]);
   const marks = useMemo(() => swaps.value.filter((swap) => swap.outcome).map((swap) => swap.ended_ms / 1000), [swaps.value]);
   const times = useMemo(() => list.map((sample) => sample.at_ms / 1000), [list]);
-  const load = useMemo(() => loadOf(requests.value, list[0]?.at_ms ?? 0, list.at(-1)?.at_ms ?? 0), [requests.value, list]);
+  const load = useMemo(() => {
+    const end = list.at(-1)?.at_ms ?? 0;
+    const known = Math.min(list[0]?.at_ms ?? end, requests.value[0]?.started_ms ?? end); // nothing is before
+    return loadOf(requests.value, Math.max(known, end - range.value * 60000), end);
+  }, [requests.value, list]);
   const charts = useMemo(() => (list.length ? [...loadCharts(load), ...chartsOf(list)] : []), [load, list]);
   return html`
     <header class="page-head"><h1>Performance</h1><span class="muted small">Dotted lines are swaps</span>
