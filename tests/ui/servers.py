@@ -20,6 +20,8 @@ from tests.fakes.ports import free_port, free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 60
+HELD_S = 240
+"""A test may have a request wait for a model as long as it lasts."""
 
 MODEL = """
   {name}:
@@ -121,7 +123,7 @@ class Server:
         data = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.base + path, data, headers)
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(request, timeout=HELD_S) as answer:
             return bytes(answer.read())
 
     def set(self, **some: Any) -> None:
