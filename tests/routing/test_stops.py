@@ -193,6 +193,13 @@ def test_a_model_that_cannot_be_stopped_fails_the_unload_once() -> None:
     assert world.outcome(again) is Outcome.OK
 
 
+def test_a_victim_that_is_unloaded_makes_room_all_the_same() -> None:
+    world, _, asked, _ = gate_shut()
+    world.unload("a")
+    world.run(1.5)
+    assert asked.in_flight
+
+
 def test_commands_that_have_nothing_to_do_are_answered_at_once() -> None:
     world = World("a b", a=SLEEPY)
     assert world.outcome(world.unload("a")) is Outcome.OK
