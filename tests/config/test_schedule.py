@@ -48,7 +48,6 @@ def test_what_makes_no_sense_is_an_error_and_what_has_no_effect_is_advice(
 
 
 def test_the_idle_hook_loads_models_after_ten_minutes() -> None:
-    assert config(f"{MODELS}hooks: {{on_idle: {{load: [also, b]}}}}").on_idle == IdleHook(
-        600.0, ("a", "b")
-    )
-    assert config(f"{MODELS}hooks: {{on_idle: {{after: 5}}}}").on_idle is None
+    hooks = MODELS + "hooks: {on_idle: {%s}}"
+    assert config(hooks % "load: [also, b]").on_idle == IdleHook(600.0, ("a", "b"))
+    assert config(hooks % "after: 5").on_idle is None

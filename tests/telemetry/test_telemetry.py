@@ -140,13 +140,12 @@ def test_a_new_configuration_takes_effect_and_close_ends_it():
 
 
 def test_only_names_of_the_configuration_become_labels():
-    watched = observed(
-        "models: {a: {cmd: x --port ${PORT}}}\npeers: {p: {proxy: 'http://h', models: [b]}}"
-    )
+    models, peers = "models: {%s: {cmd: x --port ${PORT}}}\n", "peers: {p: {proxy: 'http://h', %s}}"
+    watched = observed(models % "a" + peers % "models: [b]")
     for name in ("a", "b", "made-up", "a"):
         file_record(watched, model_id=name)
     assert requests_of(watched) == {("a", "200"): 2, ("b", "200"): 1, ("other", "200"): 1}
-    watched.configure(loads("models: {made-up: {cmd: x --port ${PORT}}}", environ={}))
+    watched.configure(loads(models % "made-up", environ={}))
     file_record(watched, model_id="made-up")
     assert requests_of(watched)["made-up", "200"] == 1
 

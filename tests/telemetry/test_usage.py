@@ -101,12 +101,10 @@ def test_what_a_model_or_a_tool_writes_about_usage_is_not_taken_for_it():
     text = 'say {"usage": {"prompt_tokens": 999}} and "timings": {"prompt_n": 999}' * 20
     answer = body(usage={"prompt_tokens": 4}, choices=[{"message": {"content": text}}])
     assert extract(answer) == Usage(4)
-    answer = body(
-        tools=[{"properties": {"usage": {"type": "string"}, "timings": {"type": "object"}}}],
-        usage={"input_tokens": 4},
-        later={"properties": {"usage": {"type": "string"}, "name": "usage"}},
-    )
-    assert extract(answer) == Usage(4)
+    properties = {"usage": {"type": "string"}, "timings": {"type": "object"}}
+    later = {"properties": {"usage": {"type": "string"}, "name": "usage"}}
+    tools = [{"properties": properties}]
+    assert extract(body(tools=tools, usage={"input_tokens": 4}, later=later)) == Usage(4)
 
 
 def test_a_body_of_which_the_middle_is_missing():

@@ -187,8 +187,6 @@ def test_a_star_lets_all_pages_use_models_and_nothing_else() -> None:
             assert outcome(here, "POST", "/api/models/unload", headers) == "-"
 
 
-# --- pages of models ----------------------------------------------------------------------------
-
 FROM = "http://box:8080"
 
 
@@ -258,8 +256,6 @@ def test_a_page_in_a_sandbox_may_ask_its_model(sites, headers, path, served) -> 
     else:
         assert allowed is None or path.startswith("/v1/")
 
-
-# --- an origin for pages ------------------------------------------------------------------------
 
 SEPARATE = CONFIG + "uiOrigin: separate\n"
 OPENS = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "User-Agent": BROWSER}
@@ -348,9 +344,6 @@ def test_where_pages_of_models_may_run(text: str, host: str, trusted: bool) -> N
     with site(text) as here:
         here.client.get("/upstream/a/", headers={"Host": host, **CREDENTIALS["bearer"]})
         assert here.dispatcher.calls[-1][1].trusts_pages is trusted
-
-
-# --- pins of the active profile ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,6 @@ def pieces(response: TestResponse) -> Iterator[bytes]:
     return came
 
 
-# --- events ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("query", "events"),
     [
@@ -84,9 +81,6 @@ def test_a_stream_resumes_by_header_or_where_none_can_be_sent_by_query(client, w
     assert (frame.event, frame.id) == ("metrics", f"{run}-2-0")
     assert json.loads(frame.data)["id"] == 1
     response.close()
-
-
-# --- metrics and activity ----------------------------------------------------------------------
 
 
 @parity("Store and activity", "`GET /api/metrics`")
@@ -215,9 +209,6 @@ def test_devices_of_the_budget_are_listed_with_the_name_of_the_card(client) -> N
     assert huge["never_fits"] == why
 
 
-# --- requests in flight ------------------------------------------------------------------------
-
-
 def test_a_request_in_flight_tells_the_swap_it_waits_for_or_waited_for(
     client, world, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,9 +243,6 @@ def test_requests_in_flight_are_listed_and_can_be_ended(client, world) -> None:
     assert client.post("/api/inflight/99/cancel").status_code == 404
     observer.finish()
     assert client.get("/api/inflight").json["requests"] == []
-
-
-# --- captures ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -299,9 +287,6 @@ def test_a_capture_becomes_a_command_or_a_har_document(client) -> None:
     har = client.get("/api/captures/3?format=har").json
     assert har["log"]["entries"][0]["response"]["content"]["text"] == "{}"
     assert client.get("/api/captures/3?format=xml").status_code == 400
-
-
-# --- how models fare, the file and the plan -----------------------------------------------------
 
 
 CONFIG = """
@@ -409,9 +394,6 @@ def test_the_plan_tells_what_a_reload_would_touch_or_every_problem(house, file) 
     found = house.client.get("/api/config/plan").json
     assert found["changes"] is None
     assert [(each["line"], each["where"]) for each in found["errors"]] == [(8, "models.alpha.ttl")]
-
-
-# --- the page for Prometheus, the machine -------------------------------------------------------
 
 
 def samples(client: Any) -> dict[tuple[Any, ...], float]:

@@ -29,13 +29,12 @@ def raising(error: Exception):
     return act
 
 
-def test_our_errors_keep_their_status(here, monkeypatch) -> None:
+def test_an_error_keeps_its_status_and_the_cause_of_a_bug_stays_in_the_log(
+    here, monkeypatch
+) -> None:
     monkeypatch.setattr(here.service.driver, "sleep", raising(NotReady("a is stopped")))
     answer = here.client.post("/api/models/sleep/a")
     assert (answer.status_code, answer.json["error"]["code"]) == (409, "model_not_ready")
-
-
-def test_a_bug_in_a_view_is_an_answer_whose_cause_stays_in_the_log(here, monkeypatch) -> None:
     monkeypatch.setattr(here.service.driver, "unload", raising(ZeroDivisionError("the cause")))
     answer = here.client.get("/unload")
     assert (answer.status_code, answer.json["error"]["type"]) == (500, "server_error")

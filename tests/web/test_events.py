@@ -31,9 +31,6 @@ def told(feed: EventFeed) -> list:
     return feed.wait(0.0)
 
 
-# --- where it begins ---------------------------------------------------------------------------
-
-
 def test_log_data_and_the_content_of_records_can_be_left_out(world) -> None:
     brief = EventFeed(world.service, Form.NAMED, logs=False, records=False)
     full = EventFeed(world.service, Form.NAMED)
@@ -76,9 +73,6 @@ def test_it_begins_with_both_logs_the_models_and_all_metrics(world) -> None:
         ("metrics", [metric_object(record)]),
     ]
     assert told(world.feed(Form.NAMED)) == []
-
-
-# --- what happens ------------------------------------------------------------------------------
 
 
 @parity("Profiles", "event `profileChanged`")
@@ -139,9 +133,6 @@ def test_swaps_and_preloads_are_told_by_name(world) -> None:
     assert named(frames, "preload") == [preload]
 
 
-# --- ids and resuming --------------------------------------------------------------------------
-
-
 def test_ids_stand_on_metrics_and_swaps_alone(world) -> None:
     feed = world.feed()
     world.service.logs.proxy.write(b"x\n")
@@ -193,9 +184,6 @@ def test_an_id_of_another_run_means_that_all_is_new_and_what_is_none_resumes_not
     assert len(named(frames, "swap")) == 1
     for resume in ("", "x", "1-2", "--", "a-b-c", "a-1-2-3", "a--1-2", "a-\u0661-2"):
         assert told(world.feed(Form.NAMED, resume)) == []
-
-
-# --- slow readers ------------------------------------------------------------------------------
 
 
 def test_a_slow_reader_gets_the_newest_model_list_once_and_every_metric_in_memory(world) -> None:
@@ -255,9 +243,6 @@ def test_of_too_many_changes_the_newest_of_each_model_stays(world) -> None:
     assert newest == {"alpha": str(feeds.MAX_NOTES - 1), "beta": "ready"}
 
 
-# --- its end -----------------------------------------------------------------------------------
-
-
 def test_what_happens_and_its_end_wake_the_reader_of_a_feed(world) -> None:
     feed = world.feed(Form.NAMED)
     assert feed.wait(0.001) == []
@@ -272,9 +257,6 @@ def test_what_happens_and_its_end_wake_the_reader_of_a_feed(world) -> None:
         happen()
         assert [frame.event for frame in reading.get()] == [event] * bool(event)
     assert feed.is_over
-
-
-# --- frames -------------------------------------------------------------------------------------
 
 
 @parity("Event stream", "envelopes of `type` and `data`")
@@ -314,9 +296,6 @@ def test_a_frame_as_an_event_and_as_a_message_of_a_websocket() -> None:
 )
 def test_characters_are_not_cut_in_two(data: bytes, rest: bytes) -> None:
     assert split_utf8(data) == (data.removesuffix(rest), rest)
-
-
-# --- requests in flight, in llama-swap's form ---------------------------------------------------
 
 
 JSON = [("Content-Type", "application/json"), ("Set-Cookie", "id=s3cret")]
