@@ -1,6 +1,7 @@
 """Facts about llmsnap.web.app: what Flask refuses looks like what we refuse."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -50,9 +51,12 @@ def test_nothing_is_asked_of_the_service_before_a_request() -> None:
 
 def test_models_are_acted_on_as_asked(here, monkeypatch) -> None:
     asked: list[tuple] = []
+
+    def note(act: str, *args: object, **wishes: object) -> None:
+        asked.append((act, *args, wishes))
+
     for act in ("load", "unload", "sleep"):
-        note = lambda *args, act=act, **wishes: asked.append((act, *args, wishes))  # noqa: E731
-        monkeypatch.setattr(here.service.driver, act, note)
+        monkeypatch.setattr(here.service.driver, act, partial(note, act))
     post, get = here.client.post, here.client.get
     assert post("/api/models/load/a").data == post("/api/models/unload/a?drain=1").data == b"OK"
     assert post("/api/models/load/a?wait=0").status_code == 202
