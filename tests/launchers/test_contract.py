@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from urllib.request import urlopen
 
 import gevent
@@ -24,13 +25,12 @@ from llmsnap.launchers import (
     LocalLauncher,
     Output,
 )
+from llmsnap.launchers.cluster import ENGINES
 from llmsnap.launchers.cluster.identity import Owner
-from llmsnap.launchers.cluster.ray import RayEngine
-from llmsnap.launchers.cluster.slurm import SlurmEngine
 from llmsnap.models import Process, State
 from tests.fakes.ports import free_port
 from tests.launchers import LIMIT_S, SERVER, Heard
-from tests.launchers.clusters import boot, cluster_of
+from tests.launchers.clusters import CLUSTERS, boot, cluster_of
 from tests.launchers.farm import settings_of
 
 RUNS = "sleep 60"
@@ -51,34 +51,18 @@ def booted() -> None:
     boot()
 
 
-class RayLauncher(ClusterLauncher):
-    """The launcher for Ray, whose nodes count nothing of these servers."""
+class OnCluster(ClusterLauncher):
+    """A launcher, and its cluster, for one test."""
 
-    def __init__(self, owner: str) -> None:
-        self.cluster = cluster_of("ray")
+    def __init__(self, kind: str, owner: str) -> None:
+        self.cluster = cluster_of(kind)
         settings = settings_of(self.cluster)
-        super().__init__(settings, RayEngine(settings), Owner(owner))
+        super().__init__(settings, ENGINES[kind](settings, Owner(owner)), Owner(owner))
 
     def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Handle:
-        if spec.cmd == WAITS:
+        if spec.cmd == WAITS and self.settings.type == "ray":
             spec = replace(spec, resources=Resources(gpus=64))
-        return super().start(spec, output, cancelled)
-
-    def close(self) -> None:
-        super().close()
-        self.cluster.close()
-
-
-class SlurmLauncher(ClusterLauncher):
-    """The launcher for Slurm, whose jobs push their output."""
-
-    def __init__(self, owner: str) -> None:
-        self.cluster = cluster_of("slurm")
-        settings = settings_of(self.cluster)
-        super().__init__(settings, SlurmEngine(settings, Owner(owner)), Owner(owner))
-
-    def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Handle:
-        if spec.cmd == WAITS:
+        elif spec.cmd == WAITS:
             self.cluster.hold()
         return super().start(spec, output, cancelled)
 
@@ -87,7 +71,7 @@ class SlurmLauncher(ClusterLauncher):
         self.cluster.close()
 
 
-LAUNCHERS = {"local": LocalLauncher, "ray": RayLauncher, "slurm": SlurmLauncher}
+LAUNCHERS = {"local": LocalLauncher} | {kind: partial(OnCluster, kind) for kind in CLUSTERS}
 
 
 def test_every_launcher_can_be_configured_and_passes_these() -> None:
