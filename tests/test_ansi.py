@@ -60,8 +60,3 @@ def test_a_sequence_without_end_is_not_waited_for_without_end() -> None:
     assert shown.startswith(b"0;xxx")
     assert b"\x1b" not in shown
     assert colours.feed(b"more\n").endswith(b"more\n")
-
-
-def test_at_the_end_the_terminal_has_its_own_colour_again() -> None:
-    assert of("\x1b[31mred").endswith(RESET.encode())
-    assert of("red") == b"red"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmsnap.config import Config, IdleHook, ModelConfig, ScheduleEntry
 from llmsnap.errors import ProcessError
-from llmsnap.keepwarm import IdleClock, KeepWarm, due_between, instant, next_due
+from llmsnap.keepwarm import KeepWarm, due_between, instant, next_due
 
 BERLIN = "Europe/Berlin"
 DAILY = frozenset(range(7))
@@ -78,19 +78,6 @@ def test_of_several_entries_since_the_last_look_the_last_counts_for_each_model()
         ("c", "d"),
         ("a", "b"),
     )
-
-
-def test_an_idle_hook_is_due_once_until_the_next_request() -> None:
-    clock, hook = IdleClock(100.0), IdleHook(10.0, ("a",))
-    assert not clock.take_due(hook, 109.9)
-    clock.note_request(109.9)
-    assert clock.due_at(hook) == 119.9
-    assert not clock.take_due(hook, 110.0)
-    assert clock.take_due(hook, 119.9)
-    assert clock.due_at(hook) is None
-    assert not clock.take_due(hook, 500.0)
-    clock.note_request(500.0)
-    assert clock.take_due(hook, 510.0)
 
 
 class World:

@@ -179,13 +179,6 @@ def test_an_unknown_need_cannot_grow(machine: Machine) -> None:
     assert not machine.meter.note_lack(config.models["new"])
 
 
-def test_a_crowded_load_teaches_nothing(machine: Machine) -> None:
-    machine.others = 950
-    machine.use(machine.config())
-    machine.load("auto", 50)
-    assert machine.need() == ("estimated", 115)
-
-
 def test_a_run_teaches_about_the_definition_and_the_files_it_began_with(machine: Machine) -> None:
     machine.use(machine.config())
     machine.run("auto", State.STARTING, 0)
