@@ -52,21 +52,18 @@ class Client:
     tries: int = 1
 
 
-def python_clients() -> list[Client]:
-    """The SDKs in ``build/clients/venv``, and the models of parsers."""
-    command = (str(BUILD / "venv/bin/python"), str(HERE / "python_sdks.py"))
-    sdks = [Client(name, command) for name in ("openai", "responses", "anthropic", "litellm")]
-    names = ("each-blank-line", "data-and-blank", "each-line")
-    parser = (sys.executable, str(HERE / "parsers.py"))
-    return sdks + [Client(name, parser, ("streamed",)) for name in names]
-
-
-def node_clients() -> list[Client]:
-    """The SDKs in ``build/clients/node``."""
-    command = ("node", "node_sdks.mjs")
-    official = [Client(name, command) for name in ("openai-node", "anthropic-node")]
-    # It tries twice again whatever x-should-retry says.
-    return [*official, Client("ai-node", command, tries=3)]
+SDKS = (str(BUILD / "venv/bin/python"), str(HERE / "python_sdks.py"))
+PARSERS = (sys.executable, str(HERE / "parsers.py"))
+NODE = ("node", "node_sdks.mjs")
+CLIENTS = [
+    *(Client(name, SDKS) for name in ("openai", "responses", "anthropic", "litellm")),
+    *(
+        Client(name, PARSERS, ("streamed",))
+        for name in ("each-blank-line", "data-and-blank", "each-line")
+    ),
+    *(Client(name, NODE) for name in ("openai-node", "anthropic-node")),
+    Client("ai-node", NODE, tries=3),  # twice again whatever x-should-retry says
+]
 
 
 def install(*, node: bool) -> None:
@@ -161,10 +158,9 @@ def main() -> int:
         print("!!! node or npm is missing: the clients of Node are NOT tried !!!")
     if not options.installed:
         install(node=node)
-    clients = python_clients()
     if node:
         shutil.copy(HERE / "node_sdks.mjs", BUILD / "node")
-        clients += node_clients()
+    clients = [one for one in CLIENTS if node or one.command is not NODE]
     chosen = [one for one in clients if not options.only or one.name in options.only]
     if not chosen:
         parser.error(f"--only takes {', '.join(client.name for client in clients)}")
