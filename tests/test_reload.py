@@ -98,13 +98,16 @@ def test_many_writes_are_one_change_and_other_files_of_the_folder_do_not_matter(
 
 
 def test_a_rename_over_the_file_is_seen_and_a_removal_when_it_is_back(
-    watched: Path, changes: Changes
+    watched: Path, changes: Changes, looks: Looks
 ) -> None:
     new = watched.with_suffix(".tmp")
     new.write_text("b")
     new.rename(watched)
     changes.wait()
-    watched.unlink()
+    seen = Event()
+    looks.steps = iter([int, watched.unlink, seen.set])
+    watched.write_text("c")
+    assert seen.wait(LIMIT_S)
     gevent.idle()
     assert changes.count == 1
     watched.write_text("back")
