@@ -120,13 +120,6 @@ def test_speech_and_its_transcription(client, tmp_path) -> None:
     assert f"speech.wav has {len(sound)} bytes" in text
 
 
-def test_images(client) -> None:
-    image = client.images.generate(model="alpha", prompt="a cat").data[0]
-    assert image.b64_json or image.url
-    picture = ("cat.png", b"\x89PNG" + b"x" * 99, "image/png")
-    assert client.images.edit(model="alpha", image=picture, prompt="a hat").data
-
-
 def test_sound_and_pictures_streamed(client) -> None:
     file = ("a.wav", b"RIFF" + b"x" * 99, "audio/wav")
     *deltas, done = client.audio.transcriptions.create(model="alpha", file=file, stream=True)

@@ -81,7 +81,11 @@ def test_running_lists_all_that_is_not_stopped(server: Running) -> None:
     assert [one[fact] for fact in facts] == ["alpha", "ready", " Alpha ", "the first", 0, 0, 0]
 
 
-def test_running_shows_a_sleeping_model(server: Running) -> None:
+def test_a_model_that_can_sleep_does_and_is_shown(server: Running) -> None:
+    answer = server.post("/api/models/sleep/alpha")
+    assert (answer.status_code, error_of(answer)["code"]) == (409, "sleep_not_configured")
+    assert server.post("/api/models/sleep/sleeper").text == "OK", "it is stopped"
+    assert server.running() == {}
     server.post("/api/models/load/sleeper")
     assert server.post("/api/models/sleep/sleeper").text == "OK"
     (one,) = server.get("/running").json()["running"]
@@ -118,15 +122,6 @@ def test_only_models_of_our_own_are_acted_on(server: Running) -> None:
     for path in ("unload/", "sleep/", "load"):
         assert server.post(f"/api/models/{path}").status_code == 404, path
     assert server.running() == {"alpha": "ready"}
-
-
-def test_sleep_tells_why_it_cannot(server: Running) -> None:
-    answer = server.post("/api/models/sleep/alpha")
-    assert answer.status_code == 409
-    assert error_of(answer)["code"] == "sleep_not_configured"
-    answer = server.post("/api/models/sleep/sleeper")
-    assert (answer.status_code, answer.text) == (200, "OK")
-    assert "sleeper" not in server.running()
 
 
 # --- /props -------------------------------------------------------------------------------------

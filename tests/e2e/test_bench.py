@@ -112,13 +112,6 @@ def test_nothing_is_left_when_it_is_stopped(folder: Path, number: signal.Signals
             gevent.sleep(0.05)
 
 
-def test_wrong_names_are_refused_with_the_right_ones() -> None:
-    process = begin("--only", "unary1,swop")
-    _output, errors = process.communicate()
-    assert process.returncode == 2
-    assert "swop: not one of unary1, unary32" in errors
-
-
 def test_the_other_measurements_of_the_hot_path_run(folder: Path) -> None:
     found = {}
     for name, *options in (

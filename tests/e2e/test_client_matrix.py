@@ -104,14 +104,13 @@ def comes_early(route: str, wait: str, stream: bool) -> bool:
 
 def ask(server: Running, route: str, wait: str, stream: bool, kind: str, on_head=None) -> Answer:
     """Send the request of one cell; `on_head` is called when the head of the answer is there."""
-    model = wait
     more = {"stream": stream, **SERVERS[kind]}
     url = server.url + route
     send = partial(requests.request, "POST", url, timeout=60, stream=True)
     if ROWS[route].model is ModelPlace.JSON:
-        answer = send(json={"model": model, **BODIES.get(route, RERANK), **more})
+        answer = send(json={"model": wait, **BODIES.get(route, RERANK), **more})
     elif ROWS[route].model is ModelPlace.FORM:
-        form = {"model": model, "prompt": "hi", "stream": str(stream).lower()}
+        form = {"model": wait, "prompt": "hi", "stream": str(stream).lower()}
         files = {FILES[route]: ("a.wav", b"RIFF", "audio/wav")}
         query = {name: value for name, value in more.items() if name != "stream"}
         # One boundary, for the answer tells how the request came.
@@ -121,10 +120,10 @@ def ask(server: Running, route: str, wait: str, stream: bool, kind: str, on_head
         body = body.replace(boundary, b"b")
         answer = send(data=body, params=query, headers=headers)
     else:
-        answer = requests.get(url, params={"model": model, **more}, timeout=60)
+        answer = requests.get(url, params={"model": wait, **more}, timeout=60)
     if on_head:
         on_head()
-    said = answer.content.replace(model.encode(), b"MODEL")
+    said = answer.content.replace(wait.encode(), b"MODEL")
     return Answer(
         answer.status_code, answer.headers.get("Content-Type", ""), VARYING.sub(b"0", said)
     )
@@ -141,7 +140,7 @@ def hold(server: Running, wait: str) -> Callable[[], object]:
             pid = server.get("/upstream/silent/sim/state").json()["pid"]
             os.kill(pid, signal.SIGSTOP)
             return partial(os.kill, pid, signal.SIGCONT)
-    return int
+    return lambda: None
 
 
 def begin(server: Running, cells: Iterable[Cell]) -> tuple[dict[Cell, gevent.Greenlet], Semaphore]:

@@ -18,7 +18,7 @@ CONFIG = """\
 startPort: {port}
 logToStdout: none
 models:
-  slow: {{cmd: "{sim} --load-time 60"}}
+  slow: {{cmd: "{sim} --load-time 600"}}
   quick: {{cmd: "{gated}"}}
 """
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llmsnap.installation import identify
-from tests.e2e.harness import ROOT, SIM, Installed, Running, is_alive, pids_below
+from tests.e2e.harness import ROOT, SIM, Installed, Running, children_with, is_alive, pids_below
 from tests.fakes.ports import free_ports
 
 pytestmark = pytest.mark.e2e
@@ -21,15 +21,7 @@ pytestmark = pytest.mark.e2e
 
 def models(server: Running) -> list[int]:
     """What runs below the reloader and its server."""
-    below = pids_below(server.process.pid)
-    return [pid for pid in below if "simulator" in " ".join(cmdline(pid))]
-
-
-def cmdline(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except OSError:
-        return []
+    return sorted(set(children_with("llmsnap.simulator")) & set(pids_below(server.process.pid)))
 
 
 def test_changed_code_starts_flasks_server_anew_and_no_model_twice(

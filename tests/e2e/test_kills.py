@@ -20,8 +20,8 @@ import psutil
 import pytest
 
 from llmsnap.launchers.local import guardian
-from tests.e2e.harness import SIM, Running, children_with, guardians_below, pids_below
-from tests.fakes.ports import free_ports
+from tests.e2e.api import serving
+from tests.e2e.harness import Running, children_with, guardians_below, pids_below
 
 pytestmark = pytest.mark.e2e
 
@@ -42,7 +42,7 @@ models:
   wrapped: {{cmd: "sh -c '${{sim}} --ignore-sigterm; true'"}}
   forking: {{cmd: "${{sim}} --fork-grandchild --grandchild-new-session"}}
   hiding: {{cmd: 'sh -c "${{hides}} & exec ${{sim}}"'}}
-  slow: {{cmd: "${{sim}} --ignore-sigterm --load-time 30"}}
+  slow: {{cmd: "${{sim}} --ignore-sigterm --load-time 300"}}
   sleeper:
     cmd: "${{sim}} --ignore-sigterm --sleep-time 0.5"
     sleepMode: enable
@@ -66,9 +66,7 @@ class Victim:
 
     def begin(self, call: Callable[..., object], *args: object) -> None:
         """Send a request without waiting for its answer."""
-        task = gevent.Greenlet(_despite_errors, call, *args)
-        task.start()
-        self.tasks.append(task)
+        self.tasks.append(gevent.spawn(_despite_errors, call, *args))
 
     def wait_state(self, model: str, *states: str) -> None:
         self.server.wait_for(lambda: self.server.running().get(model) in states)
@@ -92,8 +90,8 @@ class Victim:
 
     def _left(self, below: dict[int, int | None]) -> list[int]:
         known = [pid for pid, start in below.items() if start and start == guardian.start_of(pid)]
-        models = [pid for n in range(PORTS) for pid in children_with(f"--port {self.port + n} ")]
-        return [*known, *models, *self.hidden()]
+        models = [f"--port {self.port + number} " for number in range(PORTS)]
+        return [*known, *children_with(*models, f"sleep 4242{self.port}")]
 
     def hidden(self) -> list[int]:
         return children_with(f"sleep 4242{self.port}")
@@ -117,21 +115,17 @@ def _despite_errors(call: Callable[..., object], *args: object) -> None:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Victim]]:
-    made: list[Victim] = []
+    with contextlib.ExitStack() as stack:
 
-    def run(*options: str, door: str = "llmsnap", seed: int = 0, ready: bool = True) -> Victim:
-        port = free_ports(PORTS)
-        config = tmp_path / f"{port}.yaml"
-        config.write_text(CONFIG.format(sim=SIM, port=port, grace=GRACE_S))
-        victim = Victim(Running(door, config, *options), port, random.Random(seed))
-        made.append(victim)
-        if ready:
-            victim.server.wait_ready()
-        return victim
+        def run(*options: str, door: str = "llmsnap", seed: int = 0) -> Victim:
+            running = serving(tmp_path, CONFIG, *options, door=door, grace=GRACE_S)
+            server = stack.enter_context(running)
+            port = int(server.config.stem.removeprefix("config"))
+            victim = Victim(server, port, random.Random(seed))
+            stack.callback(victim.close)
+            return victim
 
-    yield run
-    for victim in made:
-        victim.close()
+        yield run
 
 
 def forks(victim: Victim) -> None:

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-from functools import partial
 
 import gevent
 import pytest
@@ -58,14 +57,6 @@ groups:
 """
 
 
-def together(calls) -> list[object]:
-    tasks = [gevent.Greenlet(call) for call in calls]
-    for task in tasks:
-        task.start()
-    gevent.joinall(tasks, raise_error=True)
-    return [task.value for task in tasks]
-
-
 def test_fifty_clients_of_two_models_all_succeed_without_thrashing(start) -> None:
     server = start(SWAPPING)
 
@@ -74,8 +65,8 @@ def test_fifty_clients_of_two_models_all_succeed_without_thrashing(start) -> Non
         models = [chance.choice(["alpha", "beta"]) for _ in range(4)]
         return [server.chat(model).status_code for model in models]
 
-    answers = together([lambda n=n: client(n) for n in range(50)])
-    assert {status for one in answers for status in one} == {200}
+    clients = [gevent.spawn(client, number) for number in range(50)]
+    assert {status for one in clients for status in one.get()} == {200}
     done = server.swaps()
     assert len(done) <= 200 / 10
     assert all(swap["outcome"] == "done" for swap in done)
@@ -128,11 +119,11 @@ def test_a_server_that_behaves_badly_still_goes(unloaded, model: str) -> None:
 
 def test_a_load_may_go_on_as_long_as_it_makes_progress(unloaded) -> None:
     server = unloaded
-    models = ("downloading", "endless")
-    slow, endless = together([partial(server.chat, model) for model in models])
-    assert slow.status_code == 200, "after twice its healthCheckTimeout"
-    assert endless.status_code == 502
-    assert "not healthy within 6.5 s" in endless.json()["error"]["message"]
+    beside = gevent.spawn(server.chat, "endless")
+    assert server.chat("downloading").status_code == 200, "after twice its healthCheckTimeout"
+    answer = beside.get()
+    assert answer.status_code == 502
+    assert "not healthy within 6.5 s" in answer.json()["error"]["message"]
     assert server.running() == {"downloading": "ready"}
 
 

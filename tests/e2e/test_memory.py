@@ -26,20 +26,6 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
     return Card(tmp_path / "devices.json", monkeypatch, count=2)
 
 
-def bound_ms(swaps: list[dict[str, Any]], records: list[dict[str, Any]]) -> float:
-    """How long the first of a queue waits at most, with all other models before it.
-
-    The rule is that of tests/routing/test_bound.py.
-    """
-    spans = [
-        sum(phase["ms"] for phase in each["phases"] if phase["name"] not in {"wait", "drain"})
-        for each in swaps
-    ]
-    swap_ms = max(5000.0, *spans)  # 5 s stand for a load never measured
-    answer_ms = max(each["duration_ms"] - each["queue_ms"] - each["load_ms"] for each in records)
-    return swap_ms + len(SIZES) * (2 * swap_ms + answer_ms + swap_ms)
-
-
 CONFIG = """\
 startPort: {port}
 routing: {{router: {{use: memory}}}}
@@ -75,8 +61,6 @@ def test_two_cards_are_never_overbooked_and_no_model_leaves_without_need(start: 
             assert min(spared) < 0, "without this victim there was room"
     records = [each for each in server.records("limit=1000") if each["status"] == 200]
     assert len(records) == REQUESTS
-    longest_ms = max(each["queue_ms"] + each["load_ms"] for each in records)
-    assert longest_ms <= bound_ms(swaps, records)
     refused = server.chat("huge")
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_does_not_fit")
     assert refused.headers["x-should-retry"] == "false"

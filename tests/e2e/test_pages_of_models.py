@@ -6,12 +6,12 @@ import sys
 
 import pytest
 import requests
-from gevent import socket
 
 from tests.e2e.api import serving
 from tests.e2e.harness import DEFAULT_DOOR, ROOT, Running
 from tests.fakes.ports import free_port
 from tests.parity import parity
+from tests.server.raw import RawClient, request
 
 pytestmark = pytest.mark.e2e
 
@@ -33,43 +33,29 @@ def places():
     return {"site": SITE}
 
 
-class Listener:
-    """A raw client of an event stream, which sees how the stream ends."""
-
-    def __init__(self, server: Running, path: str, version: str = "HTTP/1.1") -> None:
-        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-        host = f"127.0.0.1:{server.port}"
-        self.sock.sendall(f"GET {path} {version}\r\nHost: {host}\r\n\r\n".encode())
-        self.said = b""
-        while b"data: first" not in self.said:
-            self._read()
-
-    def _read(self) -> bytes:
-        piece = self.sock.recv(65536)
-        assert piece or b"data: first" in self.said, self.said
-        self.said += piece
-        return piece
-
-    def end(self) -> bytes:
-        """All it said, once it is over."""
-        while not self.said.endswith(b"0\r\n\r\n") and self._read():
-            pass
-        self.sock.close()
-        return self.said
+def listen(server: Running, path: str) -> RawClient:
+    """A client of an event stream that has begun, which sees how it ends."""
+    client = RawClient(("127.0.0.1", server.port))
+    client.send(request(path, "GET", "Connection: close"))
+    client.until(b"data: first")
+    return client
 
 
 def test_an_open_event_stream_holds_up_no_swap_and_ends_well(server: Running) -> None:
-    listener = Listener(server, "/upstream/a/events")
+    listener = listen(server, "/upstream/a/events")
     answer = server.get("/upstream/b/file", headers={"X-Max-Wait": "30"})
     assert (answer.status_code, len(answer.content)) == (200, 1000)
-    assert listener.end().endswith(b"\r\n0\r\n\r\n"), "the last chunk, and no error before it"
-    assert b"error" not in listener.said
+    said = listener.rest()
+    assert said.endswith(b"\r\n0\r\n\r\n"), "the last chunk, and no error before it"
+    assert b"error" not in said
+    listener.close()
     assert server.running() == {"b": "ready"}
 
 
 def test_an_open_event_stream_does_not_renew_the_ttl(server: Running) -> None:
-    listener = Listener(server, "/upstream/brief/events")
-    assert listener.end().endswith(b"\r\n0\r\n\r\n")
+    listener = listen(server, "/upstream/brief/events")
+    assert listener.rest().endswith(b"\r\n0\r\n\r\n")
+    listener.close()
     server.wait_for(lambda: "brief" not in server.running())
 
 

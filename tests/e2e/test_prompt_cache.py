@@ -75,17 +75,17 @@ def test_a_conversation_goes_on_after_a_swap_and_a_restart(tmp_path: Path) -> No
 def test_kill_9_while_it_saves_leaves_nothing_that_is_restored(tmp_path: Path) -> None:
     folder = tmp_path / "prompts"
     folder.mkdir(mode=0o700)
-    options = ("--slot-save-path", str(folder), "--slot-time", "60", "--timings")
+    options = ("--slot-save-path", str(folder), "--timings")
     places = {"server": simulated(tmp_path, *options), "unload": 300}
     state = ("--state-dir", str(tmp_path / "state"))
     with serving(tmp_path, CONFIG, *state, **places) as server:
         assert cached(server, PROMPT) == 0
+        server.post("/upstream/kept/sim/options", {"slot_time": 60})
         unload = gevent.spawn(requests.post, f"{server.url}/api/models/unload/kept", timeout=60)
         server.wait_for(lambda: server.running().get("kept") == "stopping")
         os.kill(server.process.pid, signal.SIGKILL)
         with pytest.raises(requests.ConnectionError):
             unload.get()
-    server.config.write_text(server.config.read_text().replace("--slot-time 60", "--slot-time 0"))
     with serving(tmp_path, server.config, *state) as server:
         assert cached(server, PROMPT) == 0
         server.wait_for(lambda: not list(folder.glob("*.part")))

@@ -98,10 +98,3 @@ def test_a_grandchild_outlives_it_and_holds_its_log(start):
     assert process.wait() == 0
     os.kill(pid, signal.SIGKILL)
     assert process.stdout.read() is not None
-
-
-def test_a_port_that_cannot_be_had_is_told(start):
-    port = port_of(start())
-    second = start("--port", str(port))
-    assert f"cannot listen on 127.0.0.1:{port}" in second.stdout.read()
-    assert second.wait() == 1

@@ -127,13 +127,6 @@ def until(feed: Iterator[tuple[str, Any]], kind: str, fact: Any) -> Iterator[tup
             return
 
 
-def test_a_loader_wakes_what_is_asleep(server: Running) -> None:
-    load(server, "beta")
-    assert server.post("/api/models/sleep/beta").status_code == 200
-    assert server.running() == {"beta": "asleep"}
-    load(server, "beta")
-
-
 @parity("Store and activity", "the calls of dashboards made for it")
 def test_a_dashboard_gets_all_that_it_asks_for(server: Running) -> None:
     began = server.get("/api/version").headers["Date"]

@@ -122,15 +122,6 @@ def test_the_files_of_the_next_model_are_read_while_another_one_answers(
     assert "hello" in asked.get()
 
 
-def test_a_model_is_loaded_when_there_are_no_requests(start) -> None:
-    server = start(
-        "hooks: {{on_idle: {{after: 1, load: [second]}}}}\n" + READING.replace("FILE", "")
-    )
-    assert "hello" in answer(server, "first")
-    server.wait_for(lambda: server.running() == {"second": "ready"})
-    assert server.swaps()[-1]["reason"] == "preload"
-
-
 def test_a_server_that_fails_is_restarted_and_one_that_gets_bad_requests_is_not(start) -> None:
     server = start(TOGETHER)
     for model in ("broken", "fine"):
