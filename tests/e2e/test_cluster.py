@@ -218,15 +218,17 @@ def nodes(server: Running) -> list[dict[str, Any]]:
     return [node for node in found if node["gpus"]] or [{"free": None}]
 
 
+@pytest.mark.parametrize("door", ["llmsnap", "gunicorn"])
 def test_an_llmsnap_that_is_killed_finds_its_server_again(
-    run: Callable[..., Running], tmp_path: Path
+    run: Callable[..., Running], tmp_path: Path, door: str
 ) -> None:
     state = ("--state-dir", str(tmp_path / "state"))
-    server = run("", *state, door="llmsnap")  # gunicorn's worker would outlive its master
+    server = run("", *state, door=door)
     assert server.chat("a").status_code == 200
     (pid,) = servers()
-    server.stop(signal.SIGKILL)
-    again = run("", *state)
+    os.killpg(server.process.pid, signal.SIGKILL)  # a worker outlives its master
+    server.process.wait()
+    again = run("", *state, door=door)
     again.wait_for(lambda: again.running().get("a") == "ready")
     assert again.chat("a").status_code == 200
     assert servers() == [pid]

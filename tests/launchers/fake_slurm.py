@@ -32,7 +32,7 @@ class FakeSlurm(FakeRay):
 
     @property
     def is_structured(self) -> bool:
-        return self.version >= 40
+        return self.version >= 39
 
     def _environment(self, env: dict[str, str]) -> dict[str, str]:
         return env
@@ -103,11 +103,18 @@ class FakeSlurm(FakeRay):
             "job_id": job.body["number"],
             "name": job.id,
             "comment": job.body["job"]["comment"],
-            "job_state": [state] if self.is_structured else state,
+            "job_state": [state] if self.version >= 40 else state,
             "state_reason": "Resources" if state == "PENDING" else "None",
             "nodes": job.node.id if job.node is not None else "",
-            "exit_code": structured(code) if self.is_structured else code << 8,
+            "exit_code": self._exit_code(code),
         }
+
+    def _exit_code(self, code: int) -> Any:
+        if self.version >= 40:
+            return structured(code)
+        status = code << 8
+        number = {"set": True, "infinite": False, "number": status}
+        return number if self.is_structured else status
 
     def _node(self, node: Node) -> dict[str, Any]:
         state = "down" if node.is_lost else "idle"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from llmsnap.config import Resources
 from llmsnap.errors import EngineDown, NoCapacity, Rejected, StartFailed
@@ -73,9 +74,12 @@ def test_a_token_that_is_refused_is_told_before_a_start(make, given: str) -> Non
         farm.launcher.check(farm.spec())
 
 
-@pytest.mark.parametrize("status", [500, 503])
-def test_a_submission_that_fails_once_is_made_again(farm: Farm, status: int) -> None:
-    farm.cluster.fail("POST", "/api/jobs/", (status, "busy"))
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("reply", [(500, "busy"), (503, "busy"), (200, "<html>no JSON</html>")])
+def test_a_start_outlives_a_call_that_fails_once(
+    farm: Farm, method: str, reply: tuple[int, str]
+) -> None:
+    farm.cluster.fail(method, "/api/jobs/" if method == "POST" else "", reply)
     assert farm.start().node == "127.0.0.1"
     assert farm.jobs() == ["RUNNING"]
 
@@ -200,6 +204,18 @@ def test_the_next_run_adopts_what_it_would_start_and_stops_the_rest(make) -> Non
     assert not farm.start(keeping).is_adopted
 
 
+def test_a_job_that_an_earlier_run_submitted_at_its_end_is_stopped_when_it_comes(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_module, "CLOCKS_S", 0.0)
+    earlier = farm.launcher
+    monkeypatch.setattr(launcher_module, "RUN", "the next one")
+    assert farm.again(placement_timeout_s=0.3).stop_leftovers() == []
+    earlier.start(farm.spec(), farm.output, Event())
+    earlier.close()
+    until(lambda: farm.jobs() == [])
+
+
 @pytest.mark.parametrize("keeps", [False, True])
 def test_what_no_start_has_taken_over_ends_with_llmsnap_unless_it_is_kept(
     farm: Farm, keeps: bool
@@ -218,11 +234,12 @@ def test_jobs_of_an_earlier_run_are_stopped_once_the_engine_answers(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launcher_module, "LONGEST_SWEEP_S", 0.1)
+    monkeypatch.setattr(launcher_module, "CLOCKS_S", 0.0)
     farm.start()
     farm.launcher.close()
     monkeypatch.setattr(launcher_module, "RUN", "the next one")
     farm.cluster.go_down()
-    assert farm.again().stop_leftovers() == []
+    assert farm.again(placement_timeout_s=0.1).stop_leftovers() == []
     farm.cluster.come_back()
     until(lambda: farm.jobs() == [])
 

@@ -15,6 +15,7 @@ import pytest
 
 from llmsnap.config import Resources
 from llmsnap.errors import EngineDown, Rejected
+from llmsnap.launchers.cluster import launcher as launcher_module
 from llmsnap.launchers.cluster.engine import JobPhase
 from llmsnap.launchers.cluster.job_output import MOST_UNPROVEN, OutputReceiver
 from llmsnap.launchers.cluster.slurm import code_of, expiry_of, node_of, phase_of, reason_of
@@ -36,7 +37,7 @@ def submitted(site: Farm) -> dict[str, Any]:
     return job.body["job"]
 
 
-@pytest.mark.parametrize("version", [38, 41])
+@pytest.mark.parametrize("version", [38, 39, 41])
 def test_a_server_runs_and_stops_by_either_interface(make, version: int) -> None:
     site = make(FakeSlurm(version))
     assert site.launcher.describe() == f"Slurm 22.05.8 (v0.0.{version})"
@@ -58,6 +59,28 @@ def test_a_server_that_its_engine_ended_says_why(site: Farm) -> None:
     assert str(job.status) == "another job took its resources (preempted)"
 
 
+def test_a_job_whose_number_another_one_got_has_ended_and_the_other_runs_on(site: Farm) -> None:
+    job = site.start()
+    (played,) = site.cluster.jobs.values()
+    played.id = "of-another"  # the controller was killed before it had saved the job
+    assert job.exited.wait(LIMIT_S)
+    assert str(job.status) == "farm no longer knows its job"
+    job.stop(0.5)
+    assert played.status == "RUNNING"
+
+
+def test_a_job_that_had_ended_and_runs_again_is_stopped(
+    site: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_module, "RECOVERED_S", 0.1)
+    job = site.start()
+    (played,) = site.cluster.jobs.values()
+    played.id = "of-another"
+    assert job.exited.wait(LIMIT_S)
+    played.id = job.job_id  # the controller has recovered it
+    until(lambda: played.status == "STOPPED")
+
+
 MEMORY = {"set": True, "number": 3}
 WANTS = Resources(
     gpus=2, cpus=3.5, ram_bytes=3 << 20, labels={"zone": "z1", "kind": "h100"}, custom={"shard": 4}
@@ -68,6 +91,7 @@ WANTS = Resources(
     ("version", "found"),
     [
         (38, {"gres": "gpu:2,shard:4", "memory_per_node": 3}),
+        (39, {"tres_per_node": "gres:gpu:2,gres:shard:4", "memory_per_node": MEMORY}),
         (41, {"tres_per_node": "gres/gpu:2,gres/shard:4", "memory_per_node": MEMORY}),
     ],
 )
@@ -172,6 +196,7 @@ def test_how_a_job_ended_is_told_in_words(state: str, code: int, reason: str) ->
         (0, 0),
         (3 << 8, 3),
         (9, 137),
+        ({"set": True, "infinite": False, "number": 3 << 8}, 3),
         ({"return_code": {"number": 4}, "signal": {"id": {"number": 0}}}, 4),
         ({"return_code": {"number": 0}, "signal": {"id": {"number": 15}}}, 143),
         (None, None),

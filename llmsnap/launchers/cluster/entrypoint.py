@@ -16,8 +16,8 @@ from llmsnap.launchers.cluster.identity import Owner
 from llmsnap.launchers.cluster.runner import PREFIX
 
 COMMAND = (
-    "exec python3 -I -c 'import base64,os,zlib;"
-    'exec(zlib.decompress(base64.b64decode(os.environ.pop("LLMSNAP_RUNNER"))))\''
+    "exec python3 -I -S -c 'import binascii,os,zlib;"
+    'exec(zlib.decompress(binascii.a2b_base64(os.environ.pop("LLMSNAP_RUNNER"))))\''
 )
 """What the engine runs. Commands and secrets are in variables: process lists show neither."""
 MOST_OUTPUT_BYTES = 256 * 1024 * 1024

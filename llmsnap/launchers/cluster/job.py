@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 RUN = secrets.token_hex(4)
 """Distinguishes jobs of this process from those of earlier ones."""
+QUICK_S = 0.02
+QUICK_FOR_S = 0.5
+"""How long a job is looked at all the time after a stop was asked for: a swap waits for its end."""
 HURRY_S = 0.05
 CALM_S = 1.0
 HURRY_FOR_S = 10.0
@@ -60,8 +63,14 @@ class Keeper(Protocol):
     def note_engine(self, trouble: str) -> None:
         """Note that the engine answers, or why it does not."""
 
+    def forget(self, job_id: str) -> None:
+        """Have the engine delete its record of a job that has ended."""
+
     def note_lost(self, job: ClusterJob) -> None:
         """Note that the machine of *job* does not answer; get rid of the job once it does."""
+
+    def note_forgotten(self, job: ClusterJob) -> None:
+        """Note that the engine does not know *job*; get rid of it, should that change."""
 
 
 class ClusterJob:
@@ -176,7 +185,7 @@ class ClusterJob:
                 self._forgotten()
         else:
             self._unknown = 0
-            if self._runner.was_repeated:
+            if self._runner.was_repeated and not self._is_unwanted:
                 log.error("<%s> the engine has run job %s again", self.spec.model_id, self.job_id)
                 self._is_unwanted = True
             self._check_server(SUSPECT_S)
@@ -203,9 +212,9 @@ class ClusterJob:
                 self._end(ExitStatus(reason=f"no connection to {self.node}, where it ran"))
 
     def _pause(self) -> None:
-        is_soon = time.monotonic() < self._asked_at + HURRY_FOR_S
-        if self._is_unwanted and is_soon:
-            gevent.sleep(HURRY_S)
+        asked_for_s = time.monotonic() - self._asked_at
+        if self._is_unwanted and asked_for_s < HURRY_FOR_S:
+            gevent.sleep(QUICK_S if asked_for_s < QUICK_FOR_S else HURRY_S)
         elif not self.began.is_set() or self._silent_since:
             self._hurry.wait(2 * HURRY_S)
         else:
@@ -213,12 +222,11 @@ class ClusterJob:
         self._hurry.clear()
 
     def _finish(self, view: JobView) -> None:
-        """Take the end of the job: its last lines, its status, and its record."""
+        """Take the end of the job: its last lines, and its status. Its record is not waited for."""
         end = time.monotonic() + (0.0 if view.code in (None, LATE, BUSY) else LAST_LINES_S)
         while self._runner.code is None and time.monotonic() < end:
             gevent.sleep(HURRY_S)
-        with suppress(StartFailed):
-            self._engine.forget(self.job_id)
+        self._keeper.forget(self.job_id)
         self._end(status_of(view, self._runner.code))
 
     def _forgotten(self) -> None:
@@ -228,6 +236,7 @@ class ClusterJob:
                 "<%s> %s %s, but a server answers at %s: stop it there, on %s",
                 *(self.spec.model_id, what, self.job_id, self.url, self.node),
             )
+        self._keeper.note_forgotten(self)
         self._end(ExitStatus(reason=what))
 
     def _leave(self) -> None:

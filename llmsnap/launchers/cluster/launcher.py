@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,8 +24,8 @@ from llmsnap.tasks import TaskGroup
 
 log = logging.getLogger(__name__)
 
-PLACING_S = 0.05
-"""Seconds between two looks at a job that waits for a machine."""
+PLACING_S, LONGEST_PLACING_S = 0.02, 0.1
+"""Seconds between the first two looks at a job that waits for a machine, and later ones."""
 FULL_S = 6.0
 """How long a job waits for a machine that it may get only once another job of ours leaves.
 
@@ -44,6 +45,11 @@ ADOPT_LIMIT_S = 300.0
 """How long a job of an earlier run is kept for the start of its model."""
 TRIAL_LIMIT_S = 10.0
 """How long a job that does nothing may take to end by itself."""
+RECOVERED_S = 5.0
+"""How long after an engine answers again its jobs are compared with those that should run."""
+MOST_PAST = 256
+CLOCKS_S = 5.0
+"""How far the clocks of machines may be off each other."""
 LEFTOVER_LIMIT_S = 15.0
 """How long the start of llmsnap waits for jobs of an earlier run to end."""
 
@@ -76,8 +82,13 @@ class ClusterLauncher(Launcher):
         """Jobs that have to end, whatever they do now, with their models."""
         self._lost: dict[str, float] = {}
         """Nodes that do not answer, and until when they are avoided."""
+        self._kept: set[str] = set()
+        """Jobs of an earlier run that were or will be adopted."""
+        self._past: deque[str] = deque(maxlen=MOST_PAST)
+        """Jobs of this run that have ended: an engine that restarts may run them again."""
+        self._has_taken_over = False
+        """Whether what an earlier run left is this launcher's to end: not that of a trial."""
         self._trouble = ""
-        self._is_sweeping = False
 
     def __repr__(self) -> str:
         return f"<ClusterLauncher {self.settings.id}, {self._trouble or 'reachable'}>"
@@ -148,7 +159,7 @@ class ClusterLauncher(Launcher):
         limit_s = self.settings.placement_timeout_s
         began = time.monotonic()
         request = self._request(spec, digest, avoid, time.time() + limit_s)
-        is_placed = False
+        is_placed, may_arrive = False, True
         try:
             view = self._waited(request, began + limit_s, cancelled)
             # Of one that has ended already, the watch takes output and status.
@@ -156,10 +167,13 @@ class ClusterLauncher(Launcher):
                 view.phase is JobPhase.RUNNING or view.code is not None
             )
         except StartFailed as error:
+            may_arrive = not isinstance(error, Rejected)
             raise named(error, spec.model_id, request.env.values()) from error
         finally:
             if not is_placed:
-                self._discard(request.id, spec.model_id)
+                # After the deadline its runner does not run the server.
+                until = began + limit_s + CLOCKS_S if may_arrive else 0.0
+                self._discard(request.id, spec.model_id, until)
         if view is not None and is_placed:
             return view
         if view is not None and not view.is_lost:
@@ -172,18 +186,21 @@ class ClusterLauncher(Launcher):
     def _waited(self, request: JobRequest, deadline: float, cancelled: Event) -> JobView | None:
         """Submit a job, and return it once it runs or has ended; None when that takes too long.
 
-        An engine that does not answer is asked again: the id of the job makes that safe.
+        An engine that does not answer, or does not know the job after all, is asked again: the id
+        of the job makes that safe.
         """
         is_submitted = False
         hurry_until = time.monotonic() + FULL_S
         is_late = False
         down: EngineDown | None = None
+        pause_s = PLACING_S
         while not cancelled.is_set() and time.monotonic() < deadline:
             try:
                 if not is_submitted:
                     self._engine.submit(request)
                 is_submitted = True
                 view = self._engine.look(request.id)
+                is_submitted = view.phase is not JobPhase.UNKNOWN
             except EngineDown as error:
                 down = EngineDown(str(error), RETRY_S, error.detail)
                 self.note_engine(str(error))
@@ -195,7 +212,8 @@ class ClusterLauncher(Launcher):
                 if is_late and self._is_in_our_hands(request):
                     return None
             is_late = time.monotonic() >= hurry_until
-            cancelled.wait(SWEEP_S if is_late or down is not None else PLACING_S)
+            cancelled.wait(SWEEP_S if is_late or down is not None else pause_s)
+            pause_s = min(1.5 * pause_s, LONGEST_PLACING_S)
         if down is not None and not cancelled.is_set():
             raise down
         return None
@@ -252,6 +270,7 @@ class ClusterLauncher(Launcher):
             digest = job.metadata.get("digest", "")
             if digest in wanted and job.phase is JobPhase.RUNNING and digest not in self._adoptable:
                 self._adoptable[digest] = job
+                self._kept.add(job.id)
         if self._adoptable:
             self._tasks.spawn("unclaimed jobs", self._end_unclaimed)
         return sorted(wanted[digest] for digest in self._adoptable)
@@ -272,8 +291,10 @@ class ClusterLauncher(Launcher):
 
         Where the engine does not answer, that is done once it does.
         """
-        kept = {job.id for job in self._adoptable.values()}
-        left = [job for job in self._found() if job.id not in kept]
+        left = [job for job in self._found() if job.id not in self._kept]
+        self._has_taken_over = True
+        # What an earlier run submitted just before its end may come later.
+        self._sweep_in(self.settings.placement_timeout_s + CLOCKS_S)
         deadline = time.monotonic() + LEFTOVER_LIMIT_S
         for job in left:
             self._discard(job.id, job.metadata.get("model", ""))
@@ -291,9 +312,6 @@ class ClusterLauncher(Launcher):
         except StartFailed as error:
             log.warning("%s: jobs of an earlier run are not known: %s", self.settings.id, error)
             self.note_engine(str(error))
-            if not self._is_sweeping:
-                self._is_sweeping = True
-                self._tasks.spawn("jobs of an earlier run", self._sweep)
             return []
 
     def _listed(self) -> list[JobView]:
@@ -303,26 +321,39 @@ class ClusterLauncher(Launcher):
             if job.metadata.get("launcher") == self.settings.id and job.id not in self._unwanted
         ]
 
-    def _sweep(self) -> None:
-        """Get rid of jobs of an earlier run as soon as the engine lists them."""
+    def _sweep_in(self, pause_s: float) -> None:
+        """Have jobs that should not run looked for, after *pause_s*. Never switches."""
+        self._tasks.spawn("jobs that should not run", self._sweep, pause_s)
+
+    def _sweep(self, pause_s: float) -> None:
+        """Get rid of jobs that should not run, as soon as the engine lists its jobs."""
         while True:
-            gevent.sleep(LONGEST_SWEEP_S)
+            gevent.sleep(pause_s)
             try:
-                stale = [job for job in self._listed() if job.metadata.get("run") != RUN]
+                stale = [job for job in self._listed() if self._should_not_run(job)]
             except StartFailed as error:
                 log.debug("%s: %s", self.settings.id, error)
+                pause_s = LONGEST_SWEEP_S
                 continue
             for job in stale:
                 log.warning("<%s> stopping job %s", job.metadata.get("model"), job.id)
                 self._discard(job.id, job.metadata.get("model", ""))
             return
 
-    def _discard(self, job_id: str, model_id: str) -> None:
-        """Get rid of a job in the background, whatever it does now. Never switches."""
-        self._unwanted[job_id] = model_id
-        self._tasks.spawn(f"end {job_id}", self._end_job, job_id)
+    def _should_not_run(self, job: JobView) -> bool:
+        """Whether an earlier run has left *job*, or it had ended: engines may lose that."""
+        is_left = job.metadata.get("run") != RUN and job.id not in self._kept
+        return job.id in self._past or (is_left and self._has_taken_over)
 
-    def _end_job(self, job_id: str) -> None:
+    def _discard(self, job_id: str, model_id: str, until: float = 0.0) -> None:
+        """Get rid of a job in the background, whatever it does now. Never switches.
+
+        *until* is the time, on the monotonic clock, until which it may yet arrive at the engine.
+        """
+        self._unwanted[job_id] = model_id
+        self._tasks.spawn(f"end {job_id}", self._end_job, job_id, until)
+
+    def _end_job(self, job_id: str, until: float) -> None:
         """Ask for the end of a job until the engine says that it has ended, or is not known."""
         pause_s, unknown = PLACING_S, 0
         while True:
@@ -333,7 +364,7 @@ class ClusterLauncher(Launcher):
                     break
                 if view.phase is JobPhase.UNKNOWN:
                     unknown += 1
-                    if unknown >= UNKNOWN_TIMES:
+                    if unknown >= UNKNOWN_TIMES and time.monotonic() >= until:
                         break
                 else:
                     unknown = 0
@@ -343,6 +374,7 @@ class ClusterLauncher(Launcher):
             gevent.sleep(pause_s)
             pause_s = min(1.5 * pause_s, LONGEST_SWEEP_S)
         self._unwanted.pop(job_id, None)
+        self._past.append(job_id)
 
     # --- what jobs report ------------------------------------------------------------------------
 
@@ -352,7 +384,24 @@ class ClusterLauncher(Launcher):
             log.error("launcher %s: %s; servers that run go on serving", self.settings.id, trouble)
         elif self._trouble and not trouble:
             log.info("launcher %s answers again", self.settings.id)
+            self._sweep_in(RECOVERED_S)
         self._trouble = trouble
+
+    def forget(self, job_id: str) -> None:
+        """See Keeper."""
+        self._past.append(job_id)
+        self._tasks.spawn(f"forget {job_id}", self._forget, job_id)
+
+    def _forget(self, job_id: str) -> None:
+        try:
+            self._engine.forget(job_id)
+        except StartFailed as error:
+            log.debug("%s: %s", self.settings.id, error)
+
+    def note_forgotten(self, job: ClusterJob) -> None:
+        """See Keeper."""
+        self._past.append(job.job_id)
+        self._sweep_in(RECOVERED_S)
 
     def note_lost(self, job: ClusterJob) -> None:
         """See Keeper."""

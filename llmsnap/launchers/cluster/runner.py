@@ -61,7 +61,6 @@ def main(environ: dict[str, str]) -> int:
         f" pid={os.getpid()} t={time.time():.3f}\n"
     ).encode()
     sink = Sink(run["log_to"], f"{run['gen']} {run['log_token']}\n".encode(), begin)
-    sink.write(b"" if run["log_to"] else begin)
     env = server_environment(environ, key, keeps_engine=run["keep_env"])
     code = ServerTree(run, sink).run(argv, env)
     sink.write(f"{PREFIX} exit={code}\n".encode())
@@ -129,6 +128,7 @@ class Sink:
 
     def __init__(self, address: str, hello: bytes, begin: bytes) -> None:
         self.address = address
+        self.begin = begin
         self.first = hello + begin
         self.kept = b""
         self.has_lost = False
@@ -151,6 +151,10 @@ class Sink:
             self.drop()
         if self.sock is None:
             self.write(b"")
+
+    def open(self) -> None:
+        """Pass on the line with which the output begins. Blocks up to CONNECT_LIMIT_S."""
+        self.write(b"" if self.address else self.begin)
 
     def write(self, data: bytes) -> None:
         """Pass on *data*. Blocks up to SEND_LIMIT_S."""
@@ -228,11 +232,13 @@ class ServerTree:
                 preexec_fn=die_with_parent,
             )
         except OSError as error:
-            print(f"cannot run {argv[0]}: {error.strerror}", flush=True)
+            self.sink.open()
+            self.sink.write(f"cannot run {argv[0]}: {error.strerror}\n".encode())
             return NOT_FOUND
         finally:
             os.close(writer)
         self.pid = server.pid
+        self.sink.open()  # once the server runs: a connection may take its time
         self.watch(output, wake_up)
         self.copy(output)
         server.returncode = 128 + signal.SIGKILL if self.code is None else self.code

@@ -1,8 +1,9 @@
 """Slurm, by the REST interface of slurmrestd with a JSON web token.
 
-Slurm numbers its jobs; they are found by their names, which are ours. Its interface changes with
-each release: the newest of VERSIONS that the server has is used. Written against v0.0.38 (Slurm
-22.05), where it was tested, and the documentation of later versions.
+Slurm numbers its jobs; they are found by their names, which are ours: a controller that was killed
+may have forgotten the last jobs, and uses their numbers again. Its interface changes with each
+release: the newest of VERSIONS that the server has is used. Written against v0.0.38 (Slurm 22.05),
+where it was tested, and the specifications of later versions.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from llmsnap.launchers.cluster.rest import Answer, RestClient
 
 VERSIONS = (43, 42, 41, 40, 39, 38)
 """The last number of the versions of the interface that are known, newest first."""
-STRUCTURED = 40
-"""From this version on, numbers are objects, states are lists, the environment is a list."""
+STRUCTURED = 39
+"""From this version on, numbers are objects, the environment and states of nodes are lists."""
+SLASHED = 40
+"""From this version on, generic resources are ``gres/gpu:1``; they were ``gres:gpu:1`` before."""
 PENDING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "SPECIAL_EXIT"})
 RUNNING = frozenset({"RUNNING", "COMPLETING", "CONFIGURING", "STAGE_OUT", "SIGNALING", "STOPPED"})
 LOST = frozenset({"NODE_FAIL", "BOOT_FAIL"})
@@ -98,12 +101,18 @@ class SlurmEngine:
                 self._numbers.pop(job_id, None)
                 return JobView(job_id, JobPhase.UNKNOWN)
             raise self._down("does not tell of a job", answer)
+        if entries[-1].get("name") != job_id:
+            self._numbers.pop(job_id, None)
+            return JobView(job_id, JobPhase.UNKNOWN)
         return self._view(entries[-1])
 
     def cancel(self, job_id: str) -> None:
-        """See Engine.cancel. Slurm's ``KillWait`` ends the grace if it is shorter."""
-        if number := self._number_of(job_id):
-            self._call("DELETE", f"job/{number}")
+        """See Engine.cancel. Slurm's ``KillWait`` ends the grace if it is shorter.
+
+        A controller that was killed may give the number of a job to another one: it is looked at.
+        """
+        if self.look(job_id).phase in (JobPhase.PENDING, JobPhase.RUNNING):
+            self._call("DELETE", f"job/{self._numbers[job_id]}")
 
     def forget(self, job_id: str) -> None:
         """Delete the log of a job; Slurm forgets the job by itself."""
@@ -267,7 +276,8 @@ class SlurmEngine:
         counts = {"gpu": int(wants.gpus or 0), **{k: int(v) for k, v in wants.custom.items()}}
         if self._api < STRUCTURED:
             return {"gres": ",".join(f"{name}:{n}" for name, n in counts.items() if n)}
-        return {"tres_per_node": ",".join(f"gres/{name}:{n}" for name, n in counts.items() if n)}
+        prefix = "gres/" if self._api >= SLASHED else "gres:"
+        return {"tres_per_node": ",".join(f"{prefix}{name}:{n}" for name, n in counts.items() if n)}
 
 
 def _delete(path: str) -> None:
@@ -298,6 +308,8 @@ def code_of(entry: dict[str, Any]) -> int | None:
     given = entry.get("exit_code")
     if isinstance(given, int):  # a status as of waitpid(2)
         return given >> 8 if given > 0xFF else given and 128 + (given & 0x7F)
+    if isinstance(given, dict) and "number" in given:  # v0.0.39: such a status as an object
+        return code_of({**entry, "exit_code": _number(given)})
     code, signal = _number(given, "return_code"), _number(given, "signal", "id")
     return code if signal is None or not signal else 128 + signal
 
