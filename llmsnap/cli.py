@@ -14,6 +14,7 @@ from llmsnap.commands.catalog import COMMANDS
 from llmsnap.errors import BadRequest, CommandFailed, ConfigError, StateInUse
 from llmsnap.installation import identify, unsupported_reason
 from llmsnap.options import LOG_FORMATS, Options, from_environ, parse
+from llmsnap.suggestions import nearest, shown
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 """Exit codes of shells for a program ended by SIGINT or SIGPIPE."""
@@ -46,6 +47,8 @@ def _main(argv: Sequence[str]) -> int:
     if argv and argv[0] in COMMANDS:
         return _command(argv[0], list(argv[1:]))
     parser = build_parser()
+    if argv and not argv[0].startswith("-"):
+        parser.error(_no_command(argv[0]))
     known = parser.parse_args(normalize(argv))
     if known.version:
         return _command("version", [])
@@ -56,6 +59,15 @@ def _main(argv: Sequence[str]) -> int:
     except BadRequest as error:
         parser.error(str(error))
     return _validate(options) if getattr(known, "validate", False) else _run(options)
+
+
+def _no_command(word: str) -> str:
+    """Return the error for a first word that is no command, with what may have been meant."""
+    if os.path.isfile(word):  # noqa: PTH113 - --help need not load pathlib
+        return f"{word} is no command; to serve this configuration: llmsnap --config {word}"
+    found = nearest(word, COMMANDS)
+    hint = f"did you mean {found[0]}?" if found else f"there are {', '.join(COMMANDS)}"
+    return f"there is no command {shown(word)!r}; {hint}"
 
 
 def _validate(options: Options) -> int:
@@ -206,8 +218,8 @@ def _problems(error: ConfigError) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the message of *error*, for an OSError without its number."""
-    if isinstance(error, OSError) and error.strerror and not error.filename:
-        return error.strerror
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 

@@ -29,12 +29,24 @@ def test_flags_are_read_as_go_reads_them() -> None:
         assert {name: value for name, value in found.items() if name != "version"} == expected
 
 
-@pytest.mark.parametrize("argv", [["--nope"], ["positional"], ["--watch-config=maybe"], ["--conf"]])
-def test_wrong_use_exits_with_2(argv: list[str], capsys) -> None:
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("--nope", "unrecognized arguments: --nope"),
+        ("lod", "there is no command 'lod'; did you mean load?"),
+        ("positional", "there is no command 'positional'; there are check, doctor, "),
+        (__file__, f"to serve this configuration: llmsnap --config {__file__}"),
+        ("--watch-config=maybe", "maybe"),
+        ("--conf", "unrecognized arguments: --conf"),
+    ],
+)
+def test_wrong_use_exits_with_2(argv: str, said: str, capsys) -> None:
     with pytest.raises(SystemExit) as caught:
-        cli.main(argv)
+        cli.main([argv])
     assert caught.value.code == 2
-    assert "usage: llmsnap" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert "usage: llmsnap" in text
+    assert said in text
 
 
 @pytest.mark.parametrize("argv", [["--version"], ["-version"], ["version"]])
@@ -131,7 +143,7 @@ def test_each_help_fits_on_a_screen(name, monkeypatch, capsys) -> None:
 )
 def test_a_command_says_what_is_wrong_with_a_configuration(name, tmp_path, capsys) -> None:
     config = tmp_path / "config.yaml"
-    for text, problem in ((None, "No such file"), ("models: {a: {}}", "cmd")):
+    for text, problem in ((None, "there is no file"), ("models: {a: {}}", "cmd")):
         if text:
             config.write_text(text)
         assert cli.main([name, "--config", str(config)]) == 1

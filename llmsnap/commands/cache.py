@@ -74,6 +74,8 @@ def _list(found: Iterable[PromptFiles], config: Config, wanted: str, out: TextIO
     for files in found:
         out.write(f"{files.folder}\n")
         kept = files.all()
+        if not kept:
+            out.write("  no prompts are kept\n")
         for key in dict.fromkeys(file.model for file in kept):
             name = names.get(key, "(no model any more)")
             mine = [file for file in kept if file.model == key]

@@ -230,6 +230,9 @@ def profile(
         out.write(json.dumps(document, indent=2) + "\n")
         return 0
     rows = [_profile_row(one, document["active"]) for one in document["profiles"]]
+    if not rows:
+        out.write("the configuration has no profiles\n")
+        return 0
     Terminal(out, environ).table([PROFILE_HEAD, *rows])
     return 0
 

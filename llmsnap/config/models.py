@@ -272,6 +272,9 @@ class _Checks:
         if fault:
             shown = without_password(proxy)
             self._error("proxy", f'"{shown}" {fault}', "write it like http://localhost:${PORT}")
+        elif self._model.wants_port and str(port) not in proxy:
+            what = "has another port than ${PORT}, on which cmd says that its server listens"
+            self.advise("proxy", what, "use ${PORT} in it, or remove it")
         return proxy
 
     def env(self) -> tuple[str, ...]:

@@ -87,8 +87,11 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 def unreadable(source: str, error: OSError | ValueError) -> ConfigError:
     """Return the error that says why the file *source* cannot be read."""
-    reason = getattr(error, "strerror", None) or str(error)
-    problem = Problem("", f"cannot read {source}: {reason}", "name a readable YAML file")
+    if isinstance(error, FileNotFoundError):
+        problem = Problem("", f"there is no file {source}", "write it, or name another one")
+    else:
+        reason = getattr(error, "strerror", None) or str(error)
+        problem = Problem("", f"cannot read {source}: {reason}", "name a readable YAML file")
     return ConfigError([problem], source)
 
 

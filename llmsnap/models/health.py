@@ -73,7 +73,7 @@ def wait_healthy(check: HealthCheck, address: Address, interrupt: Interrupt) -> 
         return find_listener(address) or address
     began = time.monotonic()
     warm_up()
-    last = "nothing listened on its port"
+    last = f"nothing listened on port {address.port}"
     while True:
         interrupt.check()
         found = find_listener(address)

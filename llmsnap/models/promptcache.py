@@ -193,7 +193,8 @@ class PromptCaches:
             self.in_thread(files.check if is_own else files.prepare)
             before = self.in_thread(files_of, model.cmd)
         except (OSError, UpstreamError) as error:
-            log.warning("<%s> promptCache: %s: %s", model.id, folder, _reason(error))
+            why = _reason(error)
+            log.warning("<%s> its prompts are not kept: promptCache: %s: %s", model.id, folder, why)
             known.trust = Trust(off=f"{folder} cannot be used: {_reason(error)}")
             return None
         command = model.cmd if is_own else f"{model.cmd} {SLOT_OPTION} {shlex.quote(str(folder))}"

@@ -103,7 +103,7 @@ def parse_json(raw: bytes, query_model: str = "") -> JsonBody:
     try:
         members = json_members(raw)
     except JsonProblem as problem:
-        raise BadRequest(f"the request body is not usable: {_where(problem, raw)}") from problem
+        raise BadRequest(_unusable(problem, raw)) from problem
     values: list[Value] = []
     others: list[str] = []
     for name, value in members:
@@ -165,6 +165,13 @@ def with_model(query: str, name: str) -> str:
 def _names_a_model(part: str) -> bool:
     """Whether a parser may find a model in this *part* of a query; some split at ``;`` as well."""
     return any(means_model(unquote_plus(one.partition("=")[0])) for one in part.split(";"))
+
+
+def _unusable(problem: JsonProblem, raw: bytes) -> str:
+    """Return the message about a body that is no JSON object."""
+    if not raw.strip():
+        return "the request has no body: it must be a JSON object with a `model`"
+    return f"the request body is not usable: {_where(problem, raw)}"
 
 
 def _where(problem: JsonProblem, raw: bytes) -> str:

@@ -332,8 +332,7 @@ OUTCOMES: dict[Outcome, tuple[type[LlmsnapError], str]] = {
     Outcome.UNKNOWN: (UnknownModel, 'model not found: "{}"'),
     Outcome.SLEEP_NOT_CONFIGURED: (
         SleepNotConfigured,
-        "{} cannot sleep: set sleepMode to enable, with its endpoints; if it is, its sleep was "
-        "ended because of wrong answers, as the log says",
+        "{} cannot sleep: set sleepMode to enable, with its endpoints",
     ),
     Outcome.UNLOADED: (LoadAborted, "{} was unloaded"),
     Outcome.SUPERSEDED: (LoadAborted, "{} was superseded: a request needed the room"),

@@ -29,6 +29,9 @@ END_OF_HEAD = b"\r\n\r\n"
 CHUNK_LINE_BYTES = 4096
 TRAILER_LINES = 100
 TRAILER_BYTES = 8192
+TLS_HANDSHAKE = b"\x16\x03"
+"""How the first record of a client that speaks TLS begins (RFC 8446 section 5.1)."""
+NO_TLS_HERE = "this address speaks HTTP without TLS: use http://, not https://"
 
 _TEXT = bytes(code for code in range(256) if (code >= 32 and code != 127) or code == 9)
 _VERSIONS = {"1.1": "HTTP/1.1", "1.0": "HTTP/1.0"}
@@ -147,6 +150,8 @@ def check_incomplete_head(data: bytearray, since: int) -> None:
         raise BadHead(f"the request line is longer than {MAX_LINE_BYTES} bytes", 414)
     if len(data) > MAX_HEAD_BYTES:
         raise BadHead(f"the head is larger than {MAX_HEAD_BYTES} bytes", 431)
+    if data.startswith(TLS_HANDSHAKE):
+        raise BadHead(NO_TLS_HERE)
     if _BARE_LF.search(data, since):
         raise BadHead("a line of the head does not end with CRLF")
 
@@ -157,6 +162,8 @@ def _check_lines(raw: bytes) -> None:
         raise BadHead(f"the head is larger than {MAX_HEAD_BYTES} bytes", 431)
     count = raw.count(b"\r\n")
     if len(raw.translate(None, _TEXT)) != 2 * count:
+        if raw.startswith(TLS_HANDSHAKE):
+            raise BadHead(NO_TLS_HERE)
         raise BadHead("the head has a control character, or a line that does not end with CRLF")
     if count > MAX_HEADERS + 2:  # of the request line and the empty line
         raise BadHead(f"more than {MAX_HEADERS} headers", 431)

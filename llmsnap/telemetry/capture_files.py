@@ -122,7 +122,8 @@ class CaptureFiles:
             size = self._thread.run(self._work, capture, doomed, timeout_s=DISK_S)
         except (OSError, WorkerStuck) as error:
             if not self._has_warned:
-                log.warning("captures are not written to %s: %s", self.folder, error)
+                reason = getattr(error, "strerror", None) or error
+                log.warning("captures are not written to %s: %s", self.folder, reason)
             self._has_warned = True
             return
         self._has_warned = False

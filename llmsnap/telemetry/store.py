@@ -430,7 +430,8 @@ class Store:
         try:
             restored = self._writer.run(self._open, recent, timeout_s=READ_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001 - whatever it is, history is not worth the start
-            log.warning("store %s cannot be used (%s): history stays in memory", self.path, error)
+            reason = getattr(error, "strerror", None) or error
+            log.warning("store %s cannot be used (%s): history stays in memory", self.path, reason)
             return Restored([], 0)
         self.usable = True
         if Path(self._own).name != Path(self.path).name:

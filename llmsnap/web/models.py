@@ -16,7 +16,7 @@ from msgspec import DecodeError, json
 
 from llmsnap import __version__
 from llmsnap.config import ModelConfig, PeerConfig
-from llmsnap.errors import BadRequest
+from llmsnap.errors import BadRequest, SleepNotConfigured
 from llmsnap.http import ClientKey, masked
 from llmsnap.models import LoadState, State
 from llmsnap.proxy import read_body
@@ -115,7 +115,14 @@ def unload(name: str) -> ResponseReturnValue:
 @bp.post("/api/models/sleep/<path:name>")
 def sleep(name: str) -> ResponseReturnValue:
     """Put one model to sleep; answers when it sleeps."""
-    current_service().driver.sleep(_local_id(name), drain=request.args.get("drain") != "0")
+    service, model_id = current_service(), _local_id(name)
+    try:
+        service.driver.sleep(model_id, drain=request.args.get("drain") != "0")
+    except SleepNotConfigured as error:
+        if not service.runtime.config.models[model_id].can_sleep:
+            raise
+        why = "does not sleep any more: its answers after wakes were wrong, as the log says"
+        raise SleepNotConfigured(f"{model_id} {why}") from error
     return _ok()
 
 

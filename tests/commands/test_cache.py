@@ -43,7 +43,7 @@ def test_it_lists_and_deletes_what_is_kept(run, tmp_path: Path) -> None:
     assert run() == f"/state/prompt-cache\n  a: {one}\n/own\n  b: {one}\n"
     assert "  b:" not in run("list", "a")
     run("clear", "a")
-    assert run() == f"/state/prompt-cache\n/own\n  b: {one}\n"
+    assert run() == f"/state/prompt-cache\n  no prompts are kept\n/own\n  b: {one}\n"
     assert "/own: 1 prompt deleted, 0.1 MB" in run("clear")
     assert not list((tmp_path / "own").iterdir())
     with pytest.raises(CommandFailed, match="there is no model 'c'"):

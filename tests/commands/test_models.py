@@ -74,6 +74,10 @@ def test_a_model_that_is_stopped_or_asleep_already_needs_nothing() -> None:
             server.run(models.sleep, "s", "--now")
             assert server.states() == {"s": "asleep"}
         assert "/sleep" in server.calls
+        server.service.driver.load("s")
+        server.service.driver.forbid_sleep("s")
+        with pytest.raises(CommandFailed, match="does not sleep any more: its answers after wakes"):
+            server.run(models.sleep, "s")
 
 
 def test_one_or_all_are_stopped(server: Running) -> None:
@@ -100,6 +104,10 @@ WITH_PROFILES = """
       desk: {description: At the desk, pins: {gpt: llama}}
       night: {pins: {a: llama, b: }}
 """
+
+
+def test_a_server_without_profiles_says_so(server: Running) -> None:
+    assert server.run(models.profile) == "the configuration has no profiles\n"
 
 
 def test_a_profile_is_activated_listed_and_given_up() -> None:

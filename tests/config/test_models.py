@@ -165,6 +165,7 @@ def test_further_keys() -> None:
         ("timeouts: {keepalive: 90}", "timeouts.keepalive: has no effect"),
         ("env: [A=1, s3cret, =2, B=]", "env: an entry has no name or no ="),
         ("sleepAfter: 1.5", "sleepAfter: has no effect"),
+        ("proxy: 'http://localhost:9'", "proxy: has another port than ${PORT}, on which cmd says"),
         ("cmd: ~, proxy: 'http://gpu', env: [A=b]", "env: has no effect: there is no cmd"),
         ("cmd: ~, proxy: 'http://gpu', cmdStop: k", "cmdStop: has no effect: there is no cmd"),
     ],

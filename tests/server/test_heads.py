@@ -172,6 +172,14 @@ def test_request_lines_hosts_and_limits(raw: bytes, status: int) -> None:
     assert (status_of(raw) if status else parse_head(raw) and 0) == status
 
 
+@pytest.mark.parametrize("rest", [b"", b"\r\n\r\n"])
+def test_a_client_that_speaks_tls_is_told_so_at_once(rest: bytes) -> None:
+    """Its first record may have no line feed in it, and then it would wait for an answer."""
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rest
+    with pytest.raises(BadHead, match="use http://, not https://"):
+        parse_head(hello) if rest else check_incomplete_head(bytearray(hello), 0)
+
+
 def test_what_has_been_checked_is_not_checked_again() -> None:
     check_incomplete_head(bytearray(b"GET / HTTP/1.1\r\nA: \n"), 20)
     check_incomplete_head(bytearray(b"GET / HTTP/1.1\r"), 0)
