@@ -206,7 +206,8 @@ class Exchange:
         except OSError as error:
             # A server that closes without having read the request resets the connection (tcp(7)).
             if not (self._is_cut and self._till_end and error.errno == errno.ECONNRESET):
-                raise UpstreamBroke(f"{self.address.called} broke off: {error}") from error
+                why = error.strerror or error
+                raise UpstreamBroke(f"{self.address.called} broke off: {why}") from error
         if not self._till_end or self._aborted:
             raise UpstreamBroke(f"{self.address.called} ended its answer too early")
         parser.complete = True
@@ -394,8 +395,9 @@ class Exchange:
             except OSError as error:
                 self._check_aborted()
                 if parser.has_begun:
+                    why = error.strerror or error
                     raise UpstreamBroke(
-                        f"{self.address.called} broke off in the head of its answer: {error}"
+                        f"{self.address.called} broke off in the head of its answer: {why}"
                     ) from error
                 raise _Unanswered(self._failure or error) from error
             self._feed(parser, data)

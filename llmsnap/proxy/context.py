@@ -11,7 +11,7 @@ from typing import Any
 
 import gevent
 
-from llmsnap.errors import ClientGone, Draining, LlmsnapError
+from llmsnap.errors import ClientGone, Draining, LlmsnapError, UpstreamBroke
 from llmsnap.http import REDACTED, Headers
 from llmsnap.proxy.client import Exchange, UpstreamTimeouts
 from llmsnap.proxy.payload import UNPARSED, Payload
@@ -77,6 +77,9 @@ class RequestContext:
     """Its way through the targets of a selector, if it names one."""
     comment_every_s = 0.0
     """Seconds of silence of its server after which its client gets a comment; 0: never."""
+
+    explain_break: Callable[[RequestContext, UpstreamBroke], LlmsnapError] | None = None
+    """Returns the error of a response that broke off, with how its server ended."""
 
     _holds_body = True
     _timer: Any = None
@@ -173,7 +176,12 @@ class RequestContext:
             do()
 
     def reason(self, error: LlmsnapError) -> LlmsnapError:
-        """Return the error that interrupted the request, else *error*."""
+        """Return the error that interrupted the request, else *error*.
+
+        Blocks briefly where the response broke off, to find out whether the server has ended.
+        """
+        if self.explain_break is not None and isinstance(error, UpstreamBroke):
+            error = self.explain_break(self, error)
         return self.interrupted or error
 
     # --- resources -----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from llmsnap.errors import (
     ServerEnded,
     UnknownModel,
     Unreachable,
+    UpstreamBroke,
     UpstreamError,
     UpstreamRefused,
 )
@@ -432,6 +433,7 @@ class Dispatcher:
             context.authorize(address.key)
         exchange = Exchange(self._pool, address, context.timeouts)
         context.hold(lease, exchange)
+        context.explain_break = self._explain_break
         try:
             stream.send(context, exchange, partial(self._while_sent, context))
         except Unreachable as error:
@@ -449,6 +451,14 @@ class Dispatcher:
         end = self._servers.wait_end(lease.model_id, exchange.address, EXIT_LIMIT_S)
         if end is not None and (not exchange.was_sent or stream.is_resendable(context)):
             raise self._ended(context, end, error) from error
+
+    def _explain_break(self, context: RequestContext, error: UpstreamBroke) -> LlmsnapError:
+        """Return *error* with how the model's server ended, if it did. Blocks briefly."""
+        lease, exchange = context.lease, context.exchange
+        if lease is None or exchange is None or context.interrupted is not None:
+            return error
+        end = self._servers.wait_end(lease.model_id, exchange.address, EXIT_LIMIT_S)
+        return error if end is None else UpstreamBroke(f"{error}: {end}")
 
     def _ended(
         self, context: RequestContext, end: ChildExited, error: LlmsnapError

@@ -410,6 +410,15 @@ def test_what_never_reached_its_server_is_sent_again_whatever_it_is(world) -> No
         asking.get()
 
 
+@pytest.mark.parametrize(("end", "said"), [(None, "early$"), (GONE, "early: a: ended with .*KILL")])
+def test_an_answer_that_breaks_off_says_how_the_server_ended_if_it_did(world, end, said) -> None:
+    head = [("Content-Type", "text/plain"), ("Content-Length", "100"), ("Connection", "close")]
+    world.answers = ("200 OK", head, [b"hi"])
+    world.servers.ends = [end]
+    with pytest.raises(errors.Aborted, match=said):
+        world.handle(body={"model": "a"})
+
+
 def test_an_unload_is_not_taken_for_a_death(world) -> None:
     _, asking = world.waiting(body={"model": "a"})
     lease = world.queue.grant()
