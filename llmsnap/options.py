@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -50,6 +51,8 @@ class Options:
         """Check the values. Raises: BadRequest."""
         if self.log_format not in LOG_FORMATS:
             raise BadRequest(f"log format must be text or json, not {self.log_format!r}")
+        if not 0 <= self.drain_timeout < math.inf:
+            raise BadRequest(f"drain timeout must be 0 s or more, not {self.drain_timeout:g}")
 
     @property
     def config_paths(self) -> tuple[str, str]:

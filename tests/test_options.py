@@ -24,6 +24,9 @@ def test_a_value_that_does_not_fit_is_named(name: str, value: str, what: str) ->
         from_environ({name: value})
     with pytest.raises(BadRequest, match="text or json, not 'xml'"):
         Options(log_format="xml")
+    for seconds in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(BadRequest, match=f"drain timeout must be .*, not {seconds:g}"):
+            Options(drain_timeout=seconds)
 
 
 def test_a_misspelt_certificate_is_no_server_without_tls() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from ssl import SSLCertVerificationError
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -49,12 +50,16 @@ def add_server(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def connect(args: argparse.Namespace, environ: Mapping[str, str]) -> ServerClient:
-    """Return a client of the server named in *args*, else in *environ*. Raises: WrongUse."""
+    """Return a client of the server named in *args*, else in *environ*. Raises: WrongUse.
+
+    An address as SDKs take it, which ends in ``/v1``, is accepted.
+    """
     url = args.url or environ.get(URL) or DEFAULT_URL
     _check(url)
     ca_file = args.ca_file or environ.get(CA_FILE) or ""
     if ca_file and not Path(ca_file).is_file():
         raise WrongUse(f"no such file: {ca_file} (--ca-file)")
+    url = url.rstrip("/").removesuffix("/v1")
     return ServerClient(url.rstrip("/"), _key(args.key_file, environ), ca_file)
 
 
@@ -159,6 +164,9 @@ class ServerClient:
         try:
             yield
         except requests.exceptions.SSLError as error:
+            if not any(isinstance(each, SSLCertVerificationError) for each in _causes(error)):
+                what = f"what answers at {self.url} speaks no TLS that can be used"
+                raise NoServer(f"{what} ({_reason(error)}); try http://") from error
             raise NoServer(
                 f"{self.url} has a certificate that is not trusted; name its issuer's by --ca-file"
             ) from error
@@ -203,9 +211,15 @@ def _message(answer: Answer) -> str:
         return ""
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield *error*, its cause, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def _reason(error: BaseException) -> str:
     """Return the innermost cause, without urllib3's object addresses."""
-    cause = error
-    while found := cause.__cause__ or cause.__context__:
-        cause = found
+    *_, cause = _causes(error)
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__

@@ -25,6 +25,7 @@ def test_the_address_is_of_the_option_then_of_the_variable() -> None:
     assert connect(args(), {}).url == "http://127.0.0.1:8080"
     assert connect(args(), environ).url == "http://box:1"
     assert connect(args("--url", "https://x/llm/"), environ).url == "https://x/llm"
+    assert connect(args("--url", "http://x/v1/"), environ).url == "http://x", "as SDKs take it"
 
 
 @pytest.mark.parametrize("url", ["box:8080", "ftp://box", "http://", "/tmp/socket"])
@@ -84,7 +85,7 @@ def test_nobody_at_the_address_says_what_to_do(server: Running) -> None:
     for url, words in (
         ("http://127.0.0.1:1", r"Connection refused.*--url or LLMSNAP_URL"),
         ("http://nowhere.invalid:1", r"no server at http://nowhere\.invalid"),
-        (server.url.replace("http:", "https:"), "https:"),
+        (server.url.replace("http:", "https:"), "speaks no TLS that can be used .*; try http://"),
     ):
         with pytest.raises(NoServer, match=words):
             ServerClient(url).get("/running")
