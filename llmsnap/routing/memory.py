@@ -314,10 +314,7 @@ class Memory(Residency):
         wanted = [
             each for number, each in enumerate(self.devices) if any(one[number] for one in sizes)
         ]
-        has = ", ".join(
-            f"{each.name} has {shown_size(each.capacity - each.reserve)}"
-            for each in wanted or self.devices
-        )
+        has = ", ".join(map(_shown_capacity, wanted or self.devices))
         return f"it needs {what}; {has or 'there is no device'}{kept}"
 
     def _why_blocked(self, need: Need, ledger: _Ledger) -> str:
@@ -347,6 +344,12 @@ class Memory(Residency):
             return what
         hint = ": give it a `memory` if it takes less" if need.source == ESTIMATED else ""
         return f"{what} ({need.source}{hint})"
+
+
+def _shown_capacity(device: Device) -> str:
+    """Return what a device has as people read it: "gpu0 has 24.0 GiB (1.0 GiB reserved)"."""
+    kept = f" ({shown_size(device.reserve)} reserved)" if device.reserve else ""
+    return f"{device.name} has {shown_size(device.capacity)}{kept}"
 
 
 @lru_cache(maxsize=4096)

@@ -213,8 +213,8 @@ def test_what_fits_together_is_listed(run) -> None:
         "  big and mid",
         "  big and new",
         "  mid and new",
-        "max can never be loaded: it needs 23.0 GiB on gpu0; gpu0 has 23.0 GiB, beside fix, which "
-        "is pinned",
+        "max can never be loaded: it needs 23.0 GiB on gpu0; gpu0 has 24.0 GiB (1.0 GiB reserved), "
+        "beside fix, which is pinned",
     ]
     found = json.loads(run("f.yaml", "--json", f=MEMORY)[1])["memory"]
     assert found["together"] == [["big", "fix"], ["mid", "fix"], ["fix", "new"]]

@@ -85,7 +85,10 @@ def test_the_cheapest_leave_that_make_enough_room(
 @pytest.mark.parametrize(
     ("memory", "reason"),
     [
-        ([gpu(16, reserve=1), need("t", 16)], "it needs 16.0 GiB on gpu0; gpu0 has 15.0 GiB"),
+        (
+            [gpu(16, reserve=1), need("t", 16)],
+            "it needs 16.0 GiB on gpu0; gpu0 has 16.0 GiB (1.0 GiB reserved)",
+        ),
         (
             [gpu(16), need("t", 12), need("a", 8, is_pinned=True)],
             "it needs 12.0 GiB on gpu0; gpu0 has 16.0 GiB, beside a, which is pinned",
