@@ -33,7 +33,7 @@ def test_flags_are_read_as_go_reads_them() -> None:
     ("argv", "said"),
     [
         ("--nope", "unrecognized arguments: --nope"),
-        ("lod", "there is no command 'lod'; did you mean load?"),
+        ("unlaod", "there is no command 'unlaod'; did you mean unload?"),
         ("positional", "there is no command 'positional'; there are check, doctor, "),
         (__file__, f"to serve this configuration: llmsnap --config {__file__}"),
         ("--watch-config=maybe", "maybe"),
