@@ -115,11 +115,11 @@ def unload(name: str) -> ResponseReturnValue:
 @bp.post("/api/models/sleep/<path:name>")
 def sleep(name: str) -> ResponseReturnValue:
     """Put one model to sleep; answers when it sleeps."""
-    service, model_id = current_service(), _local_id(name)
+    model_id = _local_id(name)
     try:
-        service.driver.sleep(model_id, drain=request.args.get("drain") != "0")
+        current_service().driver.sleep(model_id, drain=request.args.get("drain") != "0")
     except SleepNotConfigured as error:
-        if not service.runtime.config.models[model_id].can_sleep:
+        if not current_runtime().config.models[model_id].can_sleep:
             raise
         why = "does not sleep any more: its answers after wakes were wrong, as the log says"
         raise SleepNotConfigured(f"{model_id} {why}") from error
