@@ -237,11 +237,14 @@ def test_a_driver_that_hangs_or_fails_is_never_waited_for_and_tried_again_later(
 ):
     made, clock = gpus(), Clock()
     hangs = gpus is HangingGpus
-    performance = taken(FakeHost(), made, clock=clock, **({"timeout_s": 0.05} if hangs else {}))
+    performance = taken(FakeHost(), made, clock=clock)
+    performance._gpus._timeout_s = 0.05 if hangs else 60
     # A hanging call is waited for before the next one, and the delay grows.
     for wait_s, asked in ((0, 1), (0, 1), (0, 1), (RETRY_S, 2), (RETRY_S, 2)):
         clock.now += wait_s
         assert performance.sample().gpus == ()
+        while not made.asked:
+            gevent.idle()
         assert made.asked == (1 if hangs else asked)
     assert caplog.text.count("the next attempt is in 60 s") == 1
     assert said in caplog.text
@@ -249,7 +252,7 @@ def test_a_driver_that_hangs_or_fails_is_never_waited_for_and_tried_again_later(
         made.lock.release()
         while performance._gpus._worker.stuck:
             gevent.idle()
-        performance = taken(FakeHost(), made, clock=clock)
+        performance._gpus._timeout_s = 60
     made.__class__ = FakeGpus
     clock.now += MOST_RETRY_S
     assert len(performance.sample().gpus) == 1
