@@ -357,14 +357,6 @@ def test_a_refusal_over_tls_arrives(pool, secure, afterwards: str) -> None:
     assert run(pool, secure, post(b"x" * LARGE)) == b"413 big"
 
 
-@needs_openssl
-def test_a_kept_connection_over_tls_that_ends_is_replaced(pool, secure) -> None:
-    secure.scripts = [keep_then(lambda link: link.read_request()), answer_all(OK)]
-    assert run(pool, secure, post()) == b"200 hi"
-    assert run(pool, secure, post(b"x" * 200_000)) == b"200 hi"
-    assert secure.connections == 2
-
-
 # --- limits of time, leaving, and what is no answer ----------------------------------------------
 
 
@@ -434,14 +426,13 @@ def test_a_head_can_be_waited_for_in_steps(pool, server, head_s: float) -> None:
     assert (steps >= 3, said) == (True, b"hi")
 
 
-def test_a_kept_connection_that_ends_after_long_silence_is_replaced(pool, wire) -> None:
-    wire.go_on = Event()
-
-    end_late = keep_then(lambda link: (link.read_request(), wire.go_on.wait()))
-    wire.scripts = [end_late, answer_all(OK)]
-    assert run(pool, wire, post()) == b"200 hi"
-    assert patiently(pool, wire, post())[1] == b"hi"
-    assert wire.connections == 2
+def test_a_kept_connection_that_ends_after_long_silence_is_replaced(pool, server) -> None:
+    server.go_on = Event()
+    end_late = keep_then(lambda link: (link.read_request(), server.go_on.wait()))
+    server.scripts = [end_late, answer_all(OK)]
+    assert run(pool, server, post()) == b"200 hi"
+    assert patiently(pool, server, post(b"x" * 200_000))[1] == b"hi"
+    assert server.connections == 2
 
 
 @pytest.mark.parametrize(
