@@ -21,6 +21,7 @@ from llmsnap.launchers.cluster.identity import Owner
 from llmsnap.launchers.cluster.job import at_host
 from llmsnap.launchers.cluster.ray import body_of, view_of
 from llmsnap.launchers.cluster.rest import RestClient
+from llmsnap.statedir import StateDir
 from tests.launchers import LIMIT_S, SERVER, until
 from tests.launchers.fake_ray import TOKEN
 from tests.launchers.farm import Farm
@@ -343,6 +344,8 @@ def test_a_call_that_is_killed_wherever_it_waits_closes_its_socket(farm: Farm) -
         del client, call  # what is not closed by now warns, which fails the test
 
 
-def test_a_secret_of_the_installation_is_readable_by_its_user_alone(farm: Farm) -> None:
+def test_a_secret_of_the_installation_is_readable_by_its_user_alone(farm: Farm, caplog) -> None:
     (file,) = farm.folder.glob("cluster-secret")
     assert oct(file.stat().st_mode & 0o777) == "0o600"
+    Owner.from_state(StateDir(farm.folder / "nowhere"))
+    assert "jobs on a cluster will not be found again after a restart" in caplog.text
