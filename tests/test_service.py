@@ -278,7 +278,7 @@ def test_a_file_without_models_is_no_order_to_stop_them(bench, text, found) -> N
     assert bench.service.state("a") is State.READY
     assert bench.of(ConfigReload)[-1].phase == "failed"
     bench.path.unlink()
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="there is no file"):
         bench.service.reload()
     assert bench.service.state("a") is State.READY
     bench.path.write_text("models: {}\n")
