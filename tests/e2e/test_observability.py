@@ -189,6 +189,8 @@ def test_kill_9_loses_no_more_than_a_second_and_numbers_go_on(start: Any, tmp_pa
     server.chat("chat")
     server.wait_for(lambda: stored(file, "activity") == 4 and stored(file, "swaps") == 2)
     server.stop(signal.SIGKILL)
+    with contextlib.closing(sqlite3.connect(file)) as left:
+        assert left.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     again = start(text)
     assert [record["id"] for record in again.records()] == [3, 2, 1, 0]
     assert [metric["id"] for metric in again.get("/api/metrics").json()] == [0, 1, 2, 3]

@@ -49,9 +49,7 @@ def test_a_start_without_a_free_machine_ends_and_its_job_never_runs_the_server(f
     assert not touched.exists()
 
 
-def test_a_start_ends_early_where_only_a_job_of_ours_could_make_room(
-    farm: Farm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_ends_early_where_only_a_job_of_ours_could_make_room(farm, monkeypatch) -> None:
     monkeypatch.setattr(launcher_module, "FULL_S", 0.0)
     farm.again(placement_timeout_s=1000.0)
     holders = [farm.start(gpus=gpus) for gpus in (2, 1)]
@@ -218,9 +216,7 @@ def test_a_job_that_an_earlier_run_submitted_at_its_end_is_stopped_when_it_comes
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-def test_what_no_start_has_taken_over_ends_with_llmsnap_unless_it_is_kept(
-    farm: Farm, keeps: bool
-) -> None:
+def test_what_no_start_has_taken_over_ends_with_llmsnap_unless_it_is_kept(farm, keeps) -> None:
     spec = farm.spec()
     farm.start(spec)
     farm.launcher.close()
@@ -231,9 +227,7 @@ def test_what_no_start_has_taken_over_ends_with_llmsnap_unless_it_is_kept(
     until(lambda: ("RUNNING" in farm.jobs()) is keeps)
 
 
-def test_jobs_of_an_earlier_run_are_stopped_once_the_engine_answers(
-    farm: Farm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_of_an_earlier_run_are_stopped_once_the_engine_answers(farm, monkeypatch) -> None:
     monkeypatch.setattr(launcher_module, "LONGEST_SWEEP_S", 0.1)
     monkeypatch.setattr(launcher_module, "CLOCKS_S", 0.0)
     farm.start()

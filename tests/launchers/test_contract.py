@@ -14,17 +14,11 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from llmsnap import launchers as module
 from llmsnap.config import ModelConfig, Resources
 from llmsnap.config.launchers import TYPES
 from llmsnap.errors import ChildExited, HealthTimeout, LoadAborted, StartFailed
-from llmsnap.launchers import (
-    ClusterLauncher,
-    Handle,
-    Launcher,
-    LaunchSpec,
-    LocalLauncher,
-    Output,
-)
+from llmsnap.launchers import Handle, Launcher, LaunchSpec, LocalLauncher, Output
 from llmsnap.launchers.cluster import ENGINES
 from llmsnap.launchers.cluster.identity import Owner
 from llmsnap.models import Process, State
@@ -51,7 +45,7 @@ def booted() -> None:
     boot()
 
 
-class OnCluster(ClusterLauncher):
+class OnCluster(module.ClusterLauncher):
     """A launcher, and its cluster, for one test."""
 
     def __init__(self, kind: str, owner: str) -> None:
@@ -201,9 +195,6 @@ def test_what_a_server_is_made_of_is_the_same_until_it_changes(bench: Bench) -> 
     spec = bench.spec(RUNS)
     again = replace(spec, generation=1)
     assert bench.launcher.fingerprint(spec) == bench.launcher.fingerprint(again)
-
-
-# --- the process of a model over any launcher ----------------------------------------------------
 
 
 def test_a_model_is_ready_where_its_handle_says(bench: Bench) -> None:

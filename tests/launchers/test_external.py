@@ -41,9 +41,7 @@ def process(launcher: ExternalLauncher, url: str, limit_s: float = LIMIT_S) -> P
     return Process(settings, {EXTERNAL: launcher}, Quiet(), lambda *_: None)
 
 
-def test_a_server_that_runs_is_used_and_left_alone(
-    launcher: ExternalLauncher, upstream: FakeUpstream
-) -> None:
+def test_a_server_that_runs_is_used_and_left_alone(launcher, upstream: FakeUpstream) -> None:
     model = process(launcher, upstream.url)
     for _ in range(2):
         model.check_start()

@@ -84,9 +84,7 @@ def test_a_cleared_environment_and_a_double_fork_do_not_hide_a_process(marked: M
     assert not is_alive(hidden)
 
 
-def test_one_that_begins_another_program_is_seen_a_moment_later(
-    marked: Marked, monkeypatch
-) -> None:
+def test_one_that_begins_another_program_is_seen_a_moment_later(marked, monkeypatch) -> None:
     mark = guardian.own_mark() + 3
     popen = marked.start(mark)
     true_read, blank = guardian.read, []
@@ -125,9 +123,7 @@ def test_debris_without_an_environment_is_stopped_too(marked: Marked) -> None:
 LEAVES_ONE = "trap 'setsid sleep 60 & exit 0' TERM; echo ready; while :; do sleep 0.01; done"
 
 
-def test_what_begins_while_debris_is_stopped_is_stopped_as_well(
-    marked: Marked, monkeypatch
-) -> None:
+def test_what_begins_while_debris_is_stopped_is_stopped_as_well(marked, monkeypatch) -> None:
     # A shell that has just forked may take SIGTERM for its trap, and then run sleep all the same.
     monkeypatch.setattr(orphans, "TERM_GRACE_S", 1)
     popen = marked.start(dead_owner() + 1, ["sh", "-c", LEAVES_ONE], stdout=subprocess.PIPE)
@@ -187,9 +183,7 @@ def test_processes_of_other_users_are_left_alone(marked: Marked) -> None:
     assert popen.pid not in debris()
 
 
-def test_another_user_who_copies_a_mark_holds_nothing_up(
-    marked: Marked, monkeypatch, shows
-) -> None:
+def test_another_user_who_copies_a_mark_holds_nothing_up(marked, monkeypatch, shows) -> None:
     mark = guardian.own_mark() + 4
     marked.start(mark)
     monkeypatch.setattr(guardian, "may_signal", lambda pid: False)

@@ -69,9 +69,7 @@ def test_a_job_whose_number_another_one_got_has_ended_and_the_other_runs_on(site
     assert played.status == "RUNNING"
 
 
-def test_a_job_that_had_ended_and_runs_again_is_stopped(
-    site: Farm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_had_ended_and_runs_again_is_stopped(site: Farm, monkeypatch) -> None:
     monkeypatch.setattr(launcher_module, "RECOVERED_S", 0.1)
     job = site.start()
     (played,) = site.cluster.jobs.values()
@@ -127,9 +125,6 @@ def test_a_token_that_expired_or_is_wrong_is_told(make) -> None:
     assert [expiry_of(text) for text in ("", "a.b", "a.e30.c", "a.bnVsbA.c")] == [None] * 4
 
 
-# --- output ---------------------------------------------------------------------------------------
-
-
 def test_output_comes_by_files_of_a_shared_folder_as_well(make, tmp_path: Path) -> None:
     site = make(FakeSlurm(), logs=f"file:{tmp_path}/")
     gate = f"until [ -e {tmp_path}/go ]; do :; done"
@@ -169,9 +164,6 @@ def test_strangers_cannot_add_to_the_output(site: Farm) -> None:
             with suppress(ConnectionResetError):
                 assert sock.recv(1) == b""
     assert site.output.data == b""
-
-
-# --- replies --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -356,6 +356,7 @@ def test_a_model_that_died_since_it_was_granted_is_loaded_again(world) -> None:
 
 
 FOR_A, TWICE = {"body": {"model": "a"}}, [GONE, GONE]
+UPLOAD = {"body": FORM_BODY, "headers": FORM}
 
 
 @pytest.mark.parametrize(
@@ -363,13 +364,7 @@ FOR_A, TWICE = {"body": {"model": "a"}}, [GONE, GONE]
     [
         ("/v1/chat/completions", FOR_A, [GONE], 2, None),
         ("/v1/chat/completions", FOR_A, TWICE, 2, errors.ChildExited),
-        (
-            "/v1/images/edits",
-            {"body": FORM_BODY, "headers": FORM},
-            [GONE] * 2,
-            2,
-            errors.ChildExited,
-        ),
+        ("/v1/images/edits", UPLOAD, TWICE, 2, errors.ChildExited),
         ("/v1/chat/completions", FOR_A, [None], 1, errors.Unreachable),
         ("/upstream/a/x", {"method": "GET"}, [GONE], 2, None),
         ("/upstream/a/x", {"method": "PUT", "body": b"x"}, [GONE], 2, None),

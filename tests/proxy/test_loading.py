@@ -13,15 +13,7 @@ from llmsnap.errors import Aborted, ChildExited, ClientGone, ServerEnded, Upstre
 from llmsnap.http.sse import SseParser
 from llmsnap.http.unstreamed import events_of
 from llmsnap.proxy import loading
-from llmsnap.proxy.loading import (
-    LOADING_MESSAGES,
-    MAX_ERROR_CHARS,
-    CommentFrames,
-    LoadingStateFrames,
-    LoadingStream,
-    ModelWait,
-    WaitState,
-)
+from llmsnap.proxy.loading import LOADING_MESSAGES, CommentFrames, LoadingStateFrames, WaitState
 from llmsnap.proxy.stream import error_event
 from tests.fakes.calls import FakeQueue
 from tests.proxy.fakes import FakeContext, FakeExchange
@@ -56,10 +48,10 @@ class World:
         self.error: Exception | None = None
         self.silences: list[Exception | None] = []
         asks = self.queue.position, self.queue.lacks_memory, lambda _: ""
-        waiting = ModelWait(self.ticket, *asks, self.another, self.send)
+        waiting = loading.ModelWait(self.ticket, *asks, self.another, self.send)
         words = error_event(self.context.request) if path else in_words
         frames = CommentFrames(1) if path else Shown()
-        self.stream = LoadingStream(self.context, waiting, frames, self.wait_head, words)
+        self.stream = loading.LoadingStream(self.context, waiting, frames, self.wait_head, words)
 
     def send(self, lease) -> bool:
         self.context.exchange = self.exchange
@@ -171,7 +163,7 @@ def test_the_error_object_of_the_upstream_goes_on_as_it_is(path: str, status: in
         (302, b"secret", ": secret"),
         (200, b'["secret"]', ' without events: ["secret"]'),
         (204, b"", " without events"),
-        (500, b"[" * 100_000, ": " + "[" * MAX_ERROR_CHARS),
+        (500, b"[" * 100_000, ": " + "[" * loading.MAX_ERROR_CHARS),
     ],
 )
 def test_any_other_refusal_is_delivered_to_the_client_alone(status, body, said, caplog) -> None:

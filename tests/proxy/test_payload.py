@@ -12,14 +12,8 @@ from llmsnap import errors
 from llmsnap.http.auth import ClientKey
 from llmsnap.http.lookup import INFERENCE_PATHS, RESOURCES
 from llmsnap.http.routes import ROUTES, ModelPlace
-from llmsnap.proxy.payload import (
-    RESEND_BYTES,
-    RawPayload,
-    parse_message,
-    parse_request,
-    parse_upstream,
-    read_body,
-)
+from llmsnap.proxy import payload as module
+from llmsnap.proxy.payload import RESEND_BYTES, RawPayload, parse_message, parse_request, read_body
 from llmsnap.proxy.request import BodyBudget, BodyShare
 from tests.fakes.calls import make_request, runtime
 from tests.parity import parity
@@ -51,7 +45,7 @@ def parse(snapshot):
 
         def parse(*args, config=snapshot, **facts):
             asked = make_request(*args, **facts)
-            of_path = parse_upstream if asked.path.startswith("/upstream") else parse_request
+            of_path = module.parse_upstream if asked.path.startswith("/upstream") else parse_request
             return stack.enter_context(closing(of_path(asked, config)))
 
         yield parse

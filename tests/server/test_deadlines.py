@@ -9,13 +9,7 @@ from gevent import socket
 from gevent.event import Event
 
 from llmsnap.server import deadlines
-from llmsnap.server.deadlines import (
-    LAST_HEAD_S,
-    ConnectionLimits,
-    Deadline,
-    Deadlines,
-    StartThrottle,
-)
+from llmsnap.server.deadlines import ConnectionLimits, Deadline, Deadlines, StartThrottle
 from llmsnap.sockets import Readiness
 from tests.fakes.clock import Clock
 
@@ -99,12 +93,9 @@ def test_the_end_of_all(clock: Clock) -> None:
     clock.now += 0.3
     connections.end_idle()
     assert hung_up(*waiting) == [True, True, True, False], "the last has only just connected"
-    clock.now += LAST_HEAD_S
+    clock.now += deadlines.LAST_HEAD_S
     connections.end_idle()
     assert hung_up(waiting[3]) == [True]
-
-
-# --- the throttle ---------------------------------------------------------------------------------
 
 
 LONG_S = 5 * deadlines.START_BUDGET_S

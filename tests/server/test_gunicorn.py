@@ -17,14 +17,7 @@ from gevent.pool import Pool
 from llmsnap.errors import ConfigError, Problem
 from llmsnap.server import gunicorn as module
 from llmsnap.server import open_listener
-from llmsnap.server.gunicorn import (
-    GracefulShutdown,
-    GunicornServer,
-    acquire_lock,
-    current_worker,
-    fail_boot,
-    take_connections,
-)
+from llmsnap.server.gunicorn import GunicornServer, acquire_lock, current_worker, take_connections
 from llmsnap.statedir import StateDir
 from tests.server.raw import request
 from tests.server.test_listener import Gated, ok
@@ -123,9 +116,6 @@ def test_settings_that_only_gunicorn_can_apply_leave_the_connections_to_it() -> 
     assert worker.told == []
 
 
-# --- the worker process ---------------------------------------------------------------------------
-
-
 class FakeWorker:
     def __init__(self) -> None:
         self.alive = True
@@ -181,7 +171,7 @@ def left(gunicorn, leaves, service) -> list[int]:
     """The codes with which an installed shutdown of *service* leaves at once."""
     codes: list[int] = []
     service.drained.set()
-    GracefulShutdown(gunicorn, service, service.close, codes.append).install()
+    module.GracefulShutdown(gunicorn, service, service.close, codes.append).install()
     return codes
 
 
@@ -221,7 +211,7 @@ def test_an_invalid_configuration_is_logged_and_stops_gunicorn() -> None:
     fake = FakeWorker()
     problem = Problem("models.a.cmd", "is missing", line=3, column=5)
     with pytest.raises(SystemExit, match="3"):
-        fail_boot(fake, ConfigError([problem], "c.yaml"))
+        module.fail_boot(fake, ConfigError([problem], "c.yaml"))
     assert fake.lines == ["c.yaml:3:5: models.a.cmd: is missing"]
 
 

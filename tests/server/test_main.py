@@ -19,14 +19,7 @@ from llmsnap.installation import identify
 from llmsnap.options import Options
 from llmsnap.reload import ConfigWatcher
 from llmsnap.server import main, open_listener, serve
-from llmsnap.server.main import (
-    CodeWatcher,
-    reloading,
-    restart,
-    stop_signals,
-    systemd_notified,
-    watching_code,
-)
+from llmsnap.server.main import CodeWatcher, reloading, restart, stop_signals, systemd_notified
 from tests.parity import parity
 from tests.server.raw import request
 from tests.server.test_listener import Gated, ok
@@ -78,9 +71,6 @@ def test_the_first_asks_and_the_second_does_not(number: int) -> None:
         os.kill(os.getpid(), number)
         assert left.get(timeout=2) == 1
         assert killed == ["all"]
-
-
-# --- reloading ------------------------------------------------------------------------------------
 
 
 class ReloadedService:
@@ -137,9 +127,6 @@ def test_many_hangups_during_a_reload_cause_one_more() -> None:
     assert service.count == 2
 
 
-# --- systemd --------------------------------------------------------------------------------------
-
-
 GONE = "sd_notify(READY=1) failed"
 
 
@@ -175,9 +162,6 @@ def test_without_systemd_or_its_socket_nothing_is_sent(environ, says: str, caplo
         assert bool(caplog.text) is bool(says)
         notifier.send("STOPPING=1")
     assert says in caplog.text
-
-
-# --- restart on code changes ----------------------------------------------------------------------
 
 
 class LoadedCode:
@@ -247,7 +231,7 @@ def test_what_does_not_compile_waits_until_it_does(code, caplog) -> None:
 def test_the_watch_ends_with_its_block(code: LoadedCode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "CODE_POLL_S", 0.001)
     monkeypatch.setattr(main, "CodeWatcher", lambda told: code.watch())
-    with watching_code(pytest.fail) as watch:
+    with main.watching_code(pytest.fail) as watch:
         code.write(code.folder / "one.py", "x = 2\n")
         while not watch.has_changed:
             gevent.sleep(0.001)

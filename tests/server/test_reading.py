@@ -82,9 +82,6 @@ def test_lines() -> None:
             ConnectionReader(Pieces(*pieces)).read_line(5)
 
 
-# --- bodies ---------------------------------------------------------------------------------------
-
-
 def sized(length: int | None, *pieces: bytes, **facts) -> RequestBody:
     return RequestBody(ConnectionReader(Pieces(*pieces)), length, **facts)
 

@@ -5,21 +5,8 @@ import json
 import pytest
 
 from llmsnap.errors import BadRequest
-from llmsnap.telemetry.activity import (
-    ActivityLog,
-    Filter,
-    Order,
-    activity_export,
-    activity_object,
-    distribution,
-    histogram,
-    metric_object,
-    named_metric_object,
-    percentile,
-    rfc3339,
-    statistics,
-    swap_object,
-)
+from llmsnap.telemetry import activity as module
+from llmsnap.telemetry.activity import ActivityLog, Filter, Order, metric_object, statistics
 from llmsnap.telemetry.events import SwapFinished
 from llmsnap.telemetry.record import ActivityRecord
 
@@ -142,19 +129,19 @@ def test_the_published_metric_object_and_how_it_tells_the_unknown():
         '"output_tokens":10,"prompt_per_second":150.5,"tokens_per_second":25.5}}'
     )
     instants = {0: "00Z", 1_500_000_000: "01.5Z", 10: "00.00000001Z"}
-    shown = {ns: rfc3339(ns).removeprefix("1970-01-01T00:00:") for ns in instants}
+    shown = {ns: module.rfc3339(ns).removeprefix("1970-01-01T00:00:") for ns in instants}
     assert shown == instants
 
 
 def test_the_named_frame_is_camel_case_with_null_for_unknown():
-    shown = named_metric_object(KNOWN)
+    shown = module.named_metric_object(KNOWN)
     assert (shown["outputTokens"], shown["inputTokens"], shown["cachedTokens"]) == (10, 25, 0)
     assert (shown["tokensPerSecond"], shown["hasCapture"], shown["swapId"]) == (25.5, True, None)
     assert (shown["model"], shown["timestamp"]) == ("llama", "2026-11-21T20:31:52.273789305Z")
     assert not [name for name in shown if "_" in name]
-    whole = activity_object(KNOWN)
+    whole = module.activity_object(KNOWN)
     assert (whole["ended_ms"], whole["load_ms"]) == (1_795_293_112_273, None)
-    assert activity_export([KNOWN]) == {"schema_version": 1, "records": [whole]}
+    assert module.activity_export([KNOWN]) == {"schema_version": 1, "records": [whole]}
 
 
 def test_a_swap():
@@ -162,7 +149,7 @@ def test_a_swap():
         swap_id=3, target="llama", outcome="done", evicted=("qwen",), longest_wait_s=1.5,
         started_at=10.0, at=12.0, phases=(("wait", 3.0), ("drain", 0.25), ("load", 1.75)),
     )  # fmt: skip
-    shown = swap_object(swap)
+    shown = module.swap_object(swap)
     assert (shown["id"], shown["evicted"], shown["longest_wait_ms"]) == (3, ["qwen"], 1500.0)
     assert (shown["started_ms"], shown["ended_ms"]) == (10_000, 12_000)
     assert shown["phases"] == [
@@ -187,15 +174,15 @@ def test_sums_and_distributions_for_all_and_per_model():
 
 
 def test_a_distribution_of_none_or_one():
-    assert distribution([]) is None
-    shown = distribution([7.0])
+    assert module.distribution([]) is None
+    shown = module.distribution([7.0])
     assert (shown["count"], shown["min"], shown["p99"], shown["mean"]) == (1, 7.0, 7.0, 7.0)
     assert shown["histogram"] == {"start": 7.0, "width": 0.0, "counts": [1]}
     shares = {0.0: 1, 0.5: 51, 0.95: 96, 0.99: 100, 1.0: 100}
-    assert {share: percentile(range(1, 101), share) for share in shares} == shares
+    assert {share: module.percentile(range(1, 101), share) for share in shares} == shares
 
 
 def test_histograms_have_ten_to_thirty_bins_and_lose_nothing():
     for count, bins in ((2, 10), (60, 12), (1000, 30)):
-        shown = histogram([float(n) for n in range(count)])
+        shown = module.histogram([float(n) for n in range(count)])
         assert (len(shown["counts"]), sum(shown["counts"]), shown["start"]) == (bins, count, 0.0)

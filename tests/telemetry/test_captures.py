@@ -11,37 +11,24 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmsnap.http.secrets import REDACTED
-from llmsnap.telemetry.captures import (
-    PACK_FROM_BYTES,
-    PACKED_BYTES,
-    Capture,
-    CapturedBody,
-    CapturePolicy,
-    Captures,
-    Mask,
-    Packed,
-    RawExchange,
-    Redactor,
-    capture_curl,
-    capture_har,
-    redact_headers,
-)
+from llmsnap.telemetry import captures as module
+from llmsnap.telemetry.captures import Capture, CapturedBody, CapturePolicy, Mask, Redactor
 from tests.fakes.calls import keep
 
 
 def test_a_body_that_is_worth_it_is_packed_and_comes_out_whole():
-    body = CapturedBody.of(b"x" * PACK_FROM_BYTES)
+    body = CapturedBody.of(b"x" * module.PACK_FROM_BYTES)
     packed = body.pack()
     assert (packed.packed, packed.pack() is packed, len(packed.data) < 100) == (True, True, True)
-    assert (packed.content(), packed.size) == (body.data, PACK_FROM_BYTES)
-    noise = CapturedBody.of(os.urandom(PACK_FROM_BYTES)).pack()
+    assert (packed.content(), packed.size) == (body.data, module.PACK_FROM_BYTES)
+    noise = CapturedBody.of(os.urandom(module.PACK_FROM_BYTES)).pack()
     assert (noise.packed, noise.pack() is noise) == (False, True)
 
 
 def test_headers_keep_their_first_value_without_secrets():
     headers = [("Accept", "a"), ("Accept", "b"), ("AUTHORIZATION", "Bearer sk-1"), ("Cookie", "c")]
     kept = {"Accept": "a", "AUTHORIZATION": REDACTED, "Cookie": REDACTED}
-    assert redact_headers(headers) == kept
+    assert module.redact_headers(headers) == kept
 
 
 def test_query_parameters():
@@ -162,7 +149,7 @@ def capture(capture_id: int, size: int = 40) -> Capture:
 
 def test_the_oldest_goes_when_the_budget_is_full():
     gone = []
-    captures = Captures(100, on_evict=gone.append)
+    captures = module.Captures(100, on_evict=gone.append)
     assert [keep(captures, capture(n)) for n in range(3)] == [True, True, True]
     assert captures.get(0) is None
     assert captures.get(1).resp_body.content() == b"x" * 40
@@ -174,9 +161,9 @@ def test_the_oldest_goes_when_the_budget_is_full():
 
 
 def test_one_that_never_fits_is_skipped_and_evicts_nobody(caplog):
-    assert [keep(Captures(budget), capture(0)) for budget in (0, -1)] == [False, False]
+    assert [keep(module.Captures(budget), capture(0)) for budget in (0, -1)] == [False, False]
     assert caplog.text == "", "without a budget there is nothing to say"
-    captures = Captures(100)
+    captures = module.Captures(100)
     assert [keep(captures, capture(0)), keep(captures, capture(1, 200))] == [True, False]
     assert "captureBuffer" in caplog.text
     assert [captures.get(number) is None for number in (0, 77)] == [False, True]
@@ -184,7 +171,7 @@ def test_one_that_never_fits_is_skipped_and_evicts_nobody(caplog):
 
 def test_large_bodies_are_compressed_afterwards_unless_they_were_evicted_meanwhile():
     later, made = Later(), []
-    captures = Captures(100_000, offload=later)
+    captures = module.Captures(100_000, offload=later)
 
     def make(number):
         made.append(number)
@@ -203,7 +190,7 @@ def test_large_bodies_are_compressed_afterwards_unless_they_were_evicted_meanwhi
 
 def test_nobody_sees_a_capture_before_it_is_prepared():
     later = Later()
-    captures = Captures(1000, offload=later)
+    captures = module.Captures(1000, offload=later)
     keep(captures, capture(0), prepare=lambda one: capture(one.id, 5))
     assert captures.get(0).resp_body.content() == b"x" * 5
     later.run()
@@ -217,10 +204,10 @@ def seen(**given):
         "request": b"{}", "status": 200, "response_headers": JSON, "response_bytes": 4,
         "response": b"true", "omitted_reason": "", "started_ms": 5, "duration_ms": 1.5,
     }  # fmt: skip
-    return RawExchange(**{**facts, **given})
+    return module.RawExchange(**{**facts, **given})
 
 
-@pytest.mark.parametrize("size", [1, PACKED_BYTES + 1])
+@pytest.mark.parametrize("size", [1, module.PACKED_BYTES + 1])
 def test_what_was_seen_comes_back_as_a_capture(size):
     body = b"x" * size
     kept, make = seen(response=body).kept(CapturePolicy())
@@ -238,8 +225,8 @@ def test_what_was_seen_comes_back_as_a_capture(size):
 
 def test_a_small_one_is_one_piece_without_work_for_the_collector_and_a_large_one_no_copy():
     size, make = seen(request=b"q" * 1000).kept(CapturePolicy())
-    assert (type(make), gc.is_tracked(make), size) == (Packed, False, len(make.data))
-    one = seen(request=b"q" * (PACKED_BYTES + 1))
+    assert (type(make), gc.is_tracked(make), size) == (module.Packed, False, len(make.data))
+    one = seen(request=b"q" * (module.PACKED_BYTES + 1))
     size, make = one.kept(CapturePolicy())
     assert (make().req_body.data is one.request, size) == (True, one.size())
 
@@ -261,12 +248,14 @@ CHAT = Capture(
 
 
 def test_curl_sends_the_same_request_without_the_secret():
-    command = capture_curl(CHAT, "http://127.0.0.1:8080")
+    command = module.capture_curl(CHAT, "http://127.0.0.1:8080")
     assert command.startswith("curl -X POST 'http://127.0.0.1:8080/v1/chat/completions?user=a")
     assert "-H 'Authorization: [REDACTED]'" in command
     assert "Content-Length" not in command
     lost = Capture(id=0, req_path="/v1/x", req_body=CapturedBody(size=9, omitted="larger than ..."))
-    assert capture_curl(lost, "http://h").startswith("# The body is missing: larger than ...\n")
+    assert module.capture_curl(lost, "http://h").startswith(
+        "# The body is missing: larger than ...\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -281,12 +270,12 @@ def test_a_shell_gives_curl_the_very_body(body, tmp_path):
     )
     fake.chmod(0o755)
     one = Capture(id=0, req_path="/v1/x", req_body=CapturedBody.of(body))
-    script = capture_curl(one, "http://h").replace("curl ", f"{fake} ", 1)
+    script = module.capture_curl(one, "http://h").replace("curl ", f"{fake} ", 1)
     assert subprocess.run(["sh", "-c", script], check=True, capture_output=True).stdout == body
 
 
 def test_har_holds_one_entry_with_text_bodies_and_says_what_is_missing():
-    har = capture_har(CHAT, "http://127.0.0.1:8080")["log"]
+    har = module.capture_har(CHAT, "http://127.0.0.1:8080")["log"]
     (entry,) = har["entries"]
     assert (har["version"], entry["time"]) == ("1.2", 12.5)
     assert entry["startedDateTime"] == "1970-01-01T00:00:01+00:00"
@@ -297,7 +286,7 @@ def test_har_holds_one_entry_with_text_bodies_and_says_what_is_missing():
     json.dumps(har)
     lost = CapturedBody(size=5, omitted="not text (audio/wav)")
     binary = Capture(id=0, req_path="/v1/x", req_body=CapturedBody.of(b"\xff"), resp_body=lost)
-    (entry,) = capture_har(binary, "http://h")["log"]["entries"]
+    (entry,) = module.capture_har(binary, "http://h")["log"]["entries"]
     assert entry["request"]["postData"]["comment"] == "base64"
     content = entry["response"]["content"]
     assert (content["comment"], content["size"]) == ("not text (audio/wav)", 5)

@@ -16,9 +16,7 @@ from tests.fakes.clock import Clock
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**12), st.floats(0, 1e6))
-def test_whole_microseconds_stay_what_they_are_and_nothing_shorter_is_told(
-    micros: int, seconds: float
-) -> None:
+def test_whole_microseconds_stay_what_they_are_and_nothing_shorter_is_told(micros, seconds) -> None:
     assert milliseconds(micros / 1e6) == micros / 1000
     told = milliseconds(seconds)
     assert abs(told - seconds * 1000) <= 0.00051

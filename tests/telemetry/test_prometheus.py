@@ -8,27 +8,13 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
+from llmsnap.telemetry import events, sampling
 from llmsnap.telemetry import prometheus as module
-from llmsnap.telemetry.events import (
-    ActivityRecorded,
-    EventBus,
-    FilesRead,
-    ModelRestarted,
-    ProcessStateChanged,
-    PromptsKept,
-    SwapFinished,
-)
+from llmsnap.telemetry.events import ActivityRecorded, FilesRead, PromptsKept, SwapFinished
 from llmsnap.telemetry.exposition import MOST_LINES, merge
 from llmsnap.telemetry.prometheus import OTHER, Gauges, Metrics, ModelGauges, inter_token_s
 from llmsnap.telemetry.record import ActivityRecord
-from llmsnap.telemetry.sampling import (
-    GpuSample,
-    HostDetails,
-    HostSample,
-    NetworkCounters,
-    PerformanceSample,
-    ProcessSample,
-)
+from llmsnap.telemetry.sampling import GpuSample, HostDetails, HostSample, ProcessSample
 from tests.fakes.clock import Clock
 from tests.parity import parity
 
@@ -77,12 +63,12 @@ def busy() -> tuple[Metrics, Gauges]:
         facts = {"model_id": model, "status": status, "client_left": status == 502}
         metrics.count_request(record(**facts, **times, **tokens, duration_ms=12_700.0))
     for old, new in (("stopped", "starting"), ("starting", "ready")):
-        metrics.count_transition(ProcessStateChanged("llama", old, new))
+        metrics.count_transition(events.ProcessStateChanged("llama", old, new))
     swap = SwapFinished(
         swap_id=1, target="llama", outcome="done", started_at=1.0, phases=(("load", 8.2),)
     )
     metrics.count_swap(swap)
-    metrics.count_restart(ModelRestarted("llama", "wake"))
+    metrics.count_restart(events.ModelRestarted("llama", "wake"))
     metrics.count_prompts(PromptsKept("llama", "restored", 1586))
     metrics.count_read_ahead(FilesRead("llama", 4096))
     gauges = Gauges(
@@ -161,14 +147,14 @@ def test_the_time_between_tokens():
 )
 def test_how_long_a_transition_takes(metrics, clock, states, kind):
     for old, new in pairwise(states):
-        metrics.count_transition(ProcessStateChanged("llama", old, new))
+        metrics.count_transition(events.ProcessStateChanged("llama", old, new))
         clock.now = 8.25
     found = counted(metrics, "model_move_seconds_sum")
     assert found == ({(kind, "llama"): 8.25} if kind else {})
 
 
 def test_it_follows_the_bus(metrics):
-    bus = EventBus()
+    bus = events.EventBus()
     subscriptions = metrics.follow(bus)
     bus.publish(ActivityRecorded(record()))
     swap = {"target": "llama", "reason": "request", "started_at": 10.0, "at": 14.5}
@@ -237,8 +223,10 @@ def test_promtool_finds_nothing_to_say():
 
 @parity("Performance", "`/metrics` has the series `llamaswap_*`", "with `?compat=llama-swap`")
 def test_llama_swaps_series_are_there_for_dashboards_that_ask_for_them(metrics):
-    details = HostDetails((5.0, 15.0), 3, 4, 5, 0.2, None, (NetworkCounters("eth0", 7, 8),))
-    sample = PerformanceSample(
+    details = HostDetails(
+        (5.0, 15.0), 3, 4, 5, 0.2, None, (sampling.NetworkCounters("eth0", 7, 8),)
+    )
+    sample = sampling.PerformanceSample(
         1, HostSample(10.0, 1, 2, 0.1), gpus=(GpuSample(0, "RTX", 80.0, 5, 10, 61.0),),
         details=details,
     )  # fmt: skip

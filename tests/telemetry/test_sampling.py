@@ -12,24 +12,7 @@ import pytest
 from gevent.monkey import get_original
 
 from llmsnap.telemetry import sampling as module
-from llmsnap.telemetry.sampling import (
-    EVERY_S,
-    MIB,
-    MOST_RETRY_S,
-    RETRY_S,
-    GpuSample,
-    HostDetails,
-    HostSample,
-    NetworkCounters,
-    NvmlGpus,
-    Performance,
-    ProcessSample,
-    PsutilHost,
-    SysfsGpus,
-    find_gpus,
-    find_host,
-    llama_swap_samples,
-)
+from llmsnap.telemetry.sampling import RETRY_S, GpuSample, PsutilHost, SysfsGpus, find_gpus
 from tests.fakes.clock import Clock
 from tests.telemetry.nvml import FakeNvml
 
@@ -49,7 +32,7 @@ def child():
 
 def test_the_host_has_memory_a_load_and_the_details_of_its_last_sample():
     host = PsutilHost()
-    assert host.details() == HostDetails()
+    assert host.details() == module.HostDetails()
     sample, details = host.host(), host.details()
     assert 0 < sample.memory_used < sample.memory_total
     assert min(sample.cpu_percent, sample.load_1m) >= 0
@@ -117,7 +100,7 @@ def card(tmp_path):
 
 
 def test_nvml():
-    assert NvmlGpus(NVML).sample() == [
+    assert module.NvmlGpus(NVML).sample() == [
         GpuSample(0, "RTX 4090", 80.0, 5, 24, 61, 120.5, "GPU-1", None, 40.0, 30),
         GpuSample(1, "NVIDIA GPU"),
     ]
@@ -148,21 +131,23 @@ def test_all_gpus_of_all_providers(card, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SysfsGpus", lambda: SysfsGpus(tmp_path / "none"))
     assert find_gpus() is None
     monkeypatch.setitem(sys.modules, "psutil", None)
-    host = find_host()
-    assert (host.host(), host.processes({"llama": 1})) == (HostSample(), [])
+    host = module.find_host()
+    assert (host.host(), host.processes({"llama": 1})) == (module.HostSample(), [])
 
 
 class FakeHost:
-    DETAILS = HostDetails((5.0, 15.0), 9 * MIB, 0, 0, 0.2, None, (NetworkCounters("eth0", 7, 8),))
+    DETAILS = module.HostDetails(
+        (5.0, 15.0), 9 * module.MIB, 0, 0, 0.2, None, (module.NetworkCounters("eth0", 7, 8),)
+    )
 
     def host(self):
-        return HostSample(10.0, 1, 2, 0.1)
+        return module.HostSample(10.0, 1, 2, 0.1)
 
     def details(self):
         return self.DETAILS
 
     def processes(self, pids):
-        return [ProcessSample(model, pid * 10) for model, pid in pids.items()]
+        return [module.ProcessSample(model, pid * 10) for model, pid in pids.items()]
 
 
 class FakeGpus:
@@ -197,7 +182,7 @@ def taken():
     def performance(host, gpus, **settings):
         settings |= {"find_host": lambda: host, "find_gpus": lambda: gpus}
         settings["wall"] = lambda: 1000.0 + len(made[-1]._samples)
-        made.append(Performance(lambda: {"llama": 4}, **settings))
+        made.append(module.Performance(lambda: {"llama": 4}, **settings))
         return made[-1]
 
     yield performance
@@ -210,7 +195,7 @@ def test_a_sample_has_host_processes_and_gpus(taken):
     assert performance.last is None
     sample = performance.sample()
     assert (sample.host, sample.gpus) == (FakeHost().host(), (GpuSample(0, "RTX", 80.0),))
-    assert sample.processes == (ProcessSample("llama", 40),)
+    assert sample.processes == (module.ProcessSample("llama", 40),)
     assert performance.last is sample
     without = taken(FakeHost(), None)
     assert (without.sample().host, without._gpus.given_up) == (FakeHost().host(), True)
@@ -225,7 +210,7 @@ def test_the_history_can_be_asked_from_a_moment_on(taken):
     performance.run(lambda seconds: next(ends))
     shown = msgspec.to_builtins(performance.history(since_ms=1_000_000))
     assert [sample["at_ms"] for sample in shown["samples"]] == [1_001_000, 1_002_000]
-    assert (shown["schema_version"], shown["every_s"]) == (1, EVERY_S)
+    assert (shown["schema_version"], shown["every_s"]) == (1, module.EVERY_S)
     assert shown["samples"][0]["host"]["cpu_percent"] == 10.0
 
 
@@ -254,14 +239,14 @@ def test_a_driver_that_hangs_or_fails_is_never_waited_for_and_tried_again_later(
             gevent.idle()
         performance._gpus._timeout_s = 60
     made.__class__ = FakeGpus
-    clock.now += MOST_RETRY_S
+    clock.now += module.MOST_RETRY_S
     assert len(performance.sample().gpus) == 1
 
 
 def test_samples_in_llama_swaps_shape_have_null_for_what_is_unknown(taken):
     performance = taken(FakeHost(), FakeGpus())
     performance.sample()
-    shown = msgspec.to_builtins(llama_swap_samples(performance.samples()))
+    shown = msgspec.to_builtins(module.llama_swap_samples(performance.samples()))
     assert shown["sys_stats"] == [
         {
             "timestamp": "1970-01-01T00:16:40Z", "cpu_util_per_core": (5.0, 15.0),
@@ -272,4 +257,4 @@ def test_samples_in_llama_swaps_shape_have_null_for_what_is_unknown(taken):
     ]  # fmt: skip
     (gpu,) = shown["gpu_stats"]
     assert (gpu["name"], gpu["gpu_util_pct"], gpu["power_draw_w"]) == ("RTX", 80.0, None)
-    assert llama_swap_samples([])["gpu_stats"] is None
+    assert module.llama_swap_samples([])["gpu_stats"] is None

@@ -5,17 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from llmsnap import telemetry as module
 from llmsnap.config import loads
 from llmsnap.errors import StoreUnavailable
-from llmsnap.telemetry import (
-    ActivityRecord,
-    ActivityRecorded,
-    Capture,
-    CapturedBody,
-    EventBus,
-    ProcessStateChanged,
-    SwapFinished,
-)
+from llmsnap.telemetry import Capture, CapturedBody, EventBus, ProcessStateChanged, SwapFinished
 from llmsnap.telemetry.telemetry import KEPT_S, MAX_BARS, SWAPS_KEPT, StateHistory, Telemetry
 from tests.fakes.calls import keep
 from tests.fakes.clock import Clock
@@ -88,11 +81,11 @@ def stored(tmp_path: Path):
         one.close()
 
 
-def file_record(of: Telemetry, **facts) -> ActivityRecord:
+def file_record(of: Telemetry, **facts) -> module.ActivityRecord:
     record_id, now = of.activity.take_id(), time.time_ns()
-    record = ActivityRecord(id=record_id, status=200, ended_ns=now, **facts)
+    record = module.ActivityRecord(id=record_id, status=200, ended_ns=now, **facts)
     of.activity.append(record)
-    of.bus.publish(ActivityRecorded(record))
+    of.bus.publish(module.ActivityRecorded(record))
     return record
 
 

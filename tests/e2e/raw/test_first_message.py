@@ -6,28 +6,11 @@ import json
 
 import pytest
 
-from tests.e2e.raw.test_websockets import (
-    ACCEPT,
-    CLOSE,
-    PING,
-    PONG,
-    TEXT,
-    UPGRADE,
-    frame,
-    in_flight,
-    read_frame,
-)
+from tests.e2e.raw.test_websockets import CLOSE, PING, PONG, TEXT, frame, in_flight, read_frame
+from tests.e2e.raw.test_websockets import upgrade as accept
 from tests.server.raw import RawClient, request
 
 pytestmark = pytest.mark.e2e
-
-
-def accept(client: RawClient, path: str, behind: bytes = b"") -> None:
-    client.send(request(path, "GET", *UPGRADE) + behind)
-    head = client.head()
-    assert head.status == 101
-    assert head.headers["sec-websocket-accept"] == ACCEPT
-    assert "sec-websocket-extensions" not in head.headers
 
 
 def closed_with(client: RawClient) -> tuple[int, str]:
@@ -40,7 +23,8 @@ def closed_with(client: RawClient) -> tuple[int, str]:
 def test_it_is_joined_to_the_model_it_names(server, connect, path: str) -> None:
     server.get("/unload")
     client = connect()
-    accept(client, path, frame(PING, b"?"))
+    head = accept(client, path, frame(PING, b"?"))
+    assert "sec-websocket-extensions" not in head.headers
     assert read_frame(client) == (PONG, b"?")
     first = json.dumps({"type": "response.create", "model": "alpha", "input": "hi"}).encode()
     client.send(frame(TEXT, first[:20], end=False))

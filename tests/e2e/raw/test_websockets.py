@@ -96,15 +96,11 @@ def test_the_end_of_the_client_reaches_the_model(server, connect) -> None:
     server.wait_output(r'"GET /upstream/alpha/ws HTTP/1.1" 101')
 
 
-def test_an_unload_cuts_it(server, connect) -> None:
+def test_an_unload_cuts_it_and_the_model_is_loaded_for_the_next_one(server, connect) -> None:
     client = connect()
     upgrade(client)
     assert server.get("/unload").text == "OK"
     assert client.rest() == b""
-
-
-def test_a_model_is_loaded_for_it(server, connect) -> None:
-    server.get("/unload")
     client = connect()
     upgrade(client)
     client.send(frame(TEXT, b"hello"))
@@ -115,16 +111,7 @@ def test_a_refusal_is_an_ordinary_answer_and_the_connection_goes_on(server, conn
     client = connect()
     no_key = [line for line in UPGRADE if "-Key" not in line]
     assert client.ask(request(PATHS[0], "GET", *no_key)).status == 426
+    h2c = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARA"]
+    assert client.ask(request("/upstream/alpha/health", "GET", *h2c)).status == 200
     assert client.ask(request("/upstream/nobody/ws", "GET", *UPGRADE)).status == 404
     assert client.ask(request("/health", "GET")).body == b"OK"
-
-
-def test_nothing_else_is_upgraded_to(server, connect) -> None:
-    client = connect()
-    h2c = [
-        "Connection: Upgrade, HTTP2-Settings",
-        "Upgrade: h2c",
-        "HTTP2-Settings: AAMAAABkAARAAAAA",
-    ]
-    assert client.ask(request("/upstream/alpha/health", "GET", *h2c)).status == 200
-    assert client.ask(request("/health")).body == b"OK"
