@@ -78,6 +78,8 @@ class FakeRay:
         """Replies instead of the next ones, by method and the end of the path."""
         self.is_stuck = False
         """Whether no job gets a node."""
+        self.is_slow = False
+        """Whether jobs that get a node do not begin until ``begin_jobs``."""
         self.losing_replies = 0
         """How many submissions take effect without a reply that says so."""
         self.calls: list[str] = []
@@ -94,6 +96,13 @@ class FakeRay:
 
     def fail(self, method: str, path: str, *replies: tuple[int, Any]) -> None:
         self.faults[method, path] = [lambda reply=reply: reply for reply in replies]
+
+    def begin_jobs(self) -> None:
+        """Run the jobs that have a node and have not begun."""
+        self.is_slow = False
+        for job in self.jobs.values():
+            if job.status == "PENDING" and job.node is not None:
+                self._run(job)
 
     def go_down(self) -> None:
         self._server.stop(timeout=0)
@@ -127,18 +136,19 @@ class FakeRay:
 
     def _schedule(self) -> None:
         for job in self.jobs.values():
-            if job.status == "PENDING" and not self.is_stuck:
+            if job.status == "PENDING" and job.node is None and not self.is_stuck:
                 avoided = (job.body.get("entrypoint_label_selector") or {}).get(
                     "ray.io/node-id", ""
                 )
                 for node in self.nodes:
                     if not node.is_lost and node.free >= job.gpus and node.id not in avoided:
-                        self._run(job, node)
+                        job.node = node
+                        node.jobs.append(job)
+                        if not self.is_slow:
+                            self._run(job)
                         break
 
-    def _run(self, job: Job, node: Node) -> None:
-        job.node = node
-        node.jobs.append(job)
+    def _run(self, job: Job) -> None:
         job.status = "RUNNING"
         env = (job.body.get("runtime_env") or {}).get("env_vars", {})
         job.popen = subprocess.Popen(
@@ -264,7 +274,12 @@ class FakeRay:
             }
             for node in self.nodes
         }
-        report = {"loadMetricsReport": {"usageByNode": usage}}
+        demand = [
+            [{"GPU": float(job.gpus)}, 1]
+            for job in self.jobs.values()
+            if job.status == "PENDING" and job.node is None
+        ]
+        report = {"loadMetricsReport": {"usageByNode": usage, "resourceDemand": demand}}
         return {"result": True, "data": {"clusterStatus": report}}
 
     def _list(self) -> list[dict[str, Any]]:

@@ -60,6 +60,22 @@ def test_a_start_ends_early_where_only_a_job_of_ours_could_make_room(farm, monke
         holder.stop(1)
 
 
+def test_a_job_that_begins_slowly_on_its_machine_is_waited_for(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_module, "FULL_S", 0.0)
+    monkeypatch.setattr(launcher_module, "SWEEP_S", 0.01)
+    farm.again(placement_timeout_s=1000.0)
+    holder = farm.start(gpus=2)
+    farm.cluster.is_slow = True
+    starting = gevent.spawn(farm.start, gpus=2)
+    until(lambda: farm.cluster.calls.count("GET /api/cluster_status") >= 4)
+    assert not starting.dead, "all GPUs are in use: by this job"
+    farm.cluster.begin_jobs()
+    for job in (starting.get(), holder):
+        job.stop(1)
+
+
 def test_a_job_that_the_engine_refuses_is_told(farm: Farm) -> None:
     with pytest.raises(Rejected, match="m: its job was not run") as caught:
         farm.start(gpus=1.5)

@@ -95,6 +95,12 @@ class Engine(Protocol):
         block without a bound between two pieces: the greenlet that reads it is killed.
         """
 
+    def is_unplaced(self, request: JobRequest) -> bool:
+        """Whether a job that is pending has no machine yet, as far as the engine tells.
+
+        One that has a machine may take seconds to begin; its GPUs count as used.
+        """
+
     def nodes(self) -> list[NodeView]:
         """Return the machines; the figures may be some seconds old."""
 

@@ -223,7 +223,7 @@ class ClusterLauncher(Launcher):
         wanted = request.resources.gpus or 0
         try:
             free = [each.free_gpus for each in self._engine.nodes() if each.is_usable and each.gpus]
-            if not free or max(free) >= wanted:
+            if not free or max(free) >= wanted or not self._engine.is_unplaced(request):
                 return False
             return any(
                 job.id != request.id and job.phase is JobPhase.RUNNING for job in self._listed()

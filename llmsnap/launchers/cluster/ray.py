@@ -94,15 +94,30 @@ class RayEngine:
                 yield piece[skip:]
             skip = max(0, skip - len(piece))
 
+    def is_unplaced(self, request: JobRequest) -> bool:
+        """See Engine.is_unplaced. Of jobs that ask for as many GPUs, it does not tell which.
+
+        Ray lists a demand up to 5 seconds late.
+        """
+        demands = self._load_report().get("resourceDemand")
+        if not isinstance(demands, list):
+            return True
+        wanted = float(request.resources.gpus or 0)
+        shapes = [demand[0] for demand in demands if isinstance(demand, list) and demand]
+        return any(isinstance(shape, dict) and shape.get("GPU") == wanted for shape in shapes)
+
     def nodes(self) -> list[NodeView]:
         """See Engine.nodes."""
-        report = self._checked(self._rest.call("GET", "/api/cluster_status"), dict)
-        usage = _below(report, "data", "clusterStatus", "loadMetricsReport", "usageByNode")
+        usage = _below(self._load_report(), "usageByNode")
         return [
             node_of(name, resources)
             for name, resources in sorted(usage.items())
             if isinstance(resources, dict)
         ]
+
+    def _load_report(self) -> dict[str, Any]:
+        report = self._checked(self._rest.call("GET", "/api/cluster_status"), dict)
+        return _below(report, "data", "clusterStatus", "loadMetricsReport")
 
     def version(self) -> str:
         """See Engine.version."""

@@ -132,6 +132,10 @@ class SlurmEngine:
             return self._receiver.read(job.id)
         return follow(Path(self._log_of(job.id)), skip, self._pool)
 
+    def is_unplaced(self, request: JobRequest) -> bool:
+        """See Engine.is_unplaced. A job that has machines is no longer pending."""
+        return True
+
     def nodes(self) -> list[NodeView]:
         """See Engine.nodes."""
         answer = self._call("GET", "nodes")
