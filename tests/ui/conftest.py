@@ -49,10 +49,8 @@ def firefox() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def fake_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    server = servers.fake(tmp_path_factory.mktemp("fake"))
-    server.start()
-    yield server
-    server.stop()
+    with servers.fake(tmp_path_factory.mktemp("fake")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -69,10 +67,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def server(folder: Any) -> Iterator[servers.Server]:
-    found = servers.real(folder)
-    found.start()
-    yield found
-    found.stop()
+    with servers.real(folder) as server:
+        yield server
 
 
 @pytest.fixture

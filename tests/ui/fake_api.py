@@ -31,33 +31,11 @@ from llmsnap.routing import said_of_request
 from llmsnap.telemetry import EventBus, Telemetry
 from llmsnap.web import admin_api, ui
 from llmsnap.web.gateway import SERVICE
-from tests.ui import made_up_memory
-from tests.ui.made_up import (
-    ADVICE,
-    CONFIG,
-    ERRORS,
-    GROUPS,
-    HARDWARE,
-    HOSTILE,
-    LOAD,
-    MANY,
-    MODELS,
-    SELECTORS,
-    fare,
-    history,
-    in_flight,
-    record,
-    sample,
-)
+from tests.ui import made_up, made_up_memory
 
 
 class MadeUpTelemetry(Telemetry):
     """Records of an hour, and some more that are no longer in memory."""
-
-    past: list[dict[str, Any]]
-
-    def last_swaps(self, limit: int = 0) -> list[dict[str, Any]]:
-        return self.past
 
     def count(self, wanted: object = None) -> int:
         return 42_193
@@ -70,7 +48,7 @@ class World:
         rng = random.Random(seed)
         self.began = time.time()
         now_ms = int(self.began * 1000)
-        self.models = [dict(each) for each in MODELS]
+        self.models = [dict(each) for each in made_up.MODELS]
         self.readers: list[gevent.queue.Queue[str]] = []
         self.calls: list[str] = []
         self.profile: str | None = None
@@ -83,13 +61,13 @@ class World:
         self.version = "1.4.0"
         self.peer_outcome = {"status": 200, "reason": ""}
         self.bodies: list[Any] = []
-        self.swaps, self.states = history(rng, now_ms)
         self.telemetry = MadeUpTelemetry(loads("models: {}", environ={}), EventBus(), dict)
-        self.telemetry.past = self.swaps
+        made_up.history(self.telemetry, rng, self.began)
         self.telemetry.activity.restore(
-            record(number, rng, now_ms, self.states) for number in range(260)
+            made_up.record(number, rng, now_ms, self.telemetry.states) for number in range(260)
         )
-        self.samples = [sample(number, rng, now_ms) for number in range(700)]
+        samples = (made_up.sample(number, rng, now_ms) for number in range(700))
+        self.telemetry.performance._samples.extend(samples)
         proxy_log = "".join(
             f"2026-02-03T14:{i // 60:02}:{i % 60:02}Z "
             f"\x1b[32mINFO\x1b[0m <qwen3-30b-a3b> request {i} took {rng.randint(90, 9000)} ms\n"
@@ -101,7 +79,7 @@ class World:
                 f"n_tokens = {rng.randint(1, 4000)}\n"
                 for i in range(600)
             )
-            + f"warning: {HOSTILE}\n"
+            + f"warning: {made_up.HOSTILE}\n"
         )
         self.logs = {"proxy": proxy_log, "upstream": upstream_log}
         lines = [match.start() for match in re.finditer("^.", upstream_log, re.MULTILINE)]
@@ -121,7 +99,7 @@ class World:
     def tame(self) -> None:
         """Leave out what only tests want to see."""
         self.models = [each for each in self.models if each["id"] != "hostile"]
-        self.logs["upstream"] = self.logs["upstream"].replace(f"warning: {HOSTILE}\n", "")
+        self.logs["upstream"] = self.logs["upstream"].replace(f"warning: {made_up.HOSTILE}\n", "")
 
     def tell(self, kind: str, data: Any) -> None:
         for reader in self.readers:
@@ -176,7 +154,7 @@ def forget_reader(_error: BaseException | None) -> None:
 
 @sock.route("/api/ws", bp=bp)
 def events(connection: Server) -> None:
-    busy = in_flight(world.cancelled)
+    busy = made_up.in_flight(world.cancelled)
     connection.send(frame("inFlight", {"models": [], "total": len(busy), "requests": busy}))
     while connection.connected:
         with suppress(gevent.queue.Empty):
@@ -202,13 +180,13 @@ def events_over_http() -> Response:
 
 def running() -> list[dict[str, Any]]:
     loading = [each["id"] for each in world.models if each["state"] in {"starting", "waking"}]
-    return [{"model": name, "load": LOAD} for name in loading]
+    return [{"model": name, "load": made_up.LOAD} for name in loading]
 
 
 def overview() -> dict[str, Any]:
     last = {"ended_ms": world.began * 1000, **world.peer_outcome}
-    local = [fare(each) for each in world.models if not each["peerID"]]
-    return {"models": local, "groups": GROUPS, "peers": [{"id": "office", "last": last}]}
+    local = [made_up.fare(each) for each in world.models if not each["peerID"]]
+    return {"models": local, "groups": made_up.GROUPS, "peers": [{"id": "office", "last": last}]}
 
 
 def version() -> dict[str, str]:
@@ -217,8 +195,8 @@ def version() -> dict[str, str]:
 
 
 def config_status() -> dict[str, Any]:
-    standing = {"loaded_at": world.began, "only_simulated": world.only_simulated}
-    return {**SOURCE, **standing, "hash": "9f2c" * 16, "errors": ERRORS, "advice": ADVICE}
+    told = {"errors": made_up.ERRORS, "advice": made_up.ADVICE, "hash": "9f2c" * 16}
+    return {**SOURCE, **told, "loaded_at": world.began, "only_simulated": world.only_simulated}
 
 
 def memory() -> dict[str, Any]:
@@ -231,19 +209,21 @@ SOURCE = {"source": "/etc/llmsnap.yaml"}
 PROFILES = [{"id": name, "description": "", "pins": {}} for name in ("away", "work")]
 ANSWERS: dict[str, Callable[[], Any]] = {
     "/api/models": lambda: {"models": world.models},
-    "/api/selectors": lambda: {"selectors": SELECTORS},
+    "/api/selectors": lambda: {"selectors": made_up.SELECTORS},
     "/api/profiles": lambda: {"active": world.profile, "profiles": PROFILES},
     "/api/overview": overview,
     "/running": lambda: {"running": running()},
     "/session": lambda: {"required": False, "key": None, "admin": True},
     "/api/version": version,
     "/api/config/status": config_status,
-    "/api/config/plan": lambda: {"errors": ERRORS, "changes": None},
-    "/api/config/file": lambda: {**SOURCE, "text": CONFIG, "reason": ""},
-    "/api/inflight": lambda: {"requests": in_flight(world.cancelled)},
+    "/api/config/plan": lambda: {"errors": made_up.ERRORS, "changes": None},
+    "/api/config/file": lambda: {**SOURCE, "text": made_up.CONFIG, "reason": ""},
+    "/api/inflight": lambda: {"requests": made_up.in_flight(world.cancelled)},
     "/api/memory": memory,
-    "/api/timeline": lambda: {"states": world.states},
-    "/api/hardware": lambda: HARDWARE,
+    "/api/timeline": lambda: {
+        "states": {one["id"]: world.telemetry.states.bars(one["id"]) for one in made_up.MODELS}
+    },
+    "/api/hardware": lambda: made_up.HARDWARE,
 }
 for address, told in ANSWERS.items():
     bp.add_url_rule(address, address.replace("/", "_"), told)
@@ -303,7 +283,7 @@ def cancel(number: int) -> Response:
 
 @bp.get("/api/requests/<name>")
 def one_request(name: str) -> ResponseReturnValue:
-    for one in in_flight(world.cancelled):
+    for one in made_up.in_flight(world.cancelled):
         if one["request_id"] == name:
             return jsonify(request=one, swap=None, sentences=[*said_of_request(one, None)])
     return admin_api.one_request(name)
@@ -315,12 +295,6 @@ def plan() -> Response:
     world.calls.append(f"PLAN {name}")
     state = next(each["state"] for each in world.models if each["id"] == name)
     return jsonify(made_up_memory.plan(name, state))
-
-
-@bp.get("/api/performance")
-def performance() -> Response:
-    since = int(request.args.get("since", 0))
-    return jsonify(samples=[each for each in world.samples if each["at_ms"] > since])
 
 
 @bp.post("/v1/<path:path>")
@@ -341,9 +315,9 @@ def answer(path: str) -> Response:
     return Response(frames(), mimetype="text/event-stream")
 
 
-@bp.post("/fake/renew")
-def renew() -> str:
-    world.renew()
+@bp.post("/fake/<any(renew,finish):what>")
+def act_on_world(what: str) -> str:
+    getattr(world, what)()
     return "OK"
 
 
@@ -361,15 +335,9 @@ def get_one(name: str) -> Response:
 
 @bp.post("/fake/models/<any(none,all,many):which>")
 def set_models(which: str) -> str:
-    lists = {"none": [], "all": MODELS, "many": MANY}
+    lists = {"none": [], "all": made_up.MODELS, "many": made_up.MANY}
     world.models = [dict(each) for each in lists[which]]
     world.reload()
-    return "OK"
-
-
-@bp.post("/fake/finish")
-def finish() -> str:
-    world.finish()
     return "OK"
 
 
@@ -390,10 +358,10 @@ def capture(number: int) -> Response:
         "stream": True,
         "messages": [{"role": "user", "content": "Why is the sky blue?"}],
     }
-    words = ["Because ", "air ", "scatters ", "blue ", "light ", "more ", "than ", "red. ", HOSTILE]
-    frames = "".join(
-        f"data: {json.dumps({'choices': [{'delta': {'content': word}}]})}\n\n" for word in words
-    )
+    words = [
+        *re.findall(r"\S+ ", "Because air scatters blue light more than red. "),
+        made_up.HOSTILE,
+    ]
     encode = lambda text: base64.b64encode(text.encode()).decode()  # noqa: E731
     return jsonify(
         id=number,
@@ -403,7 +371,7 @@ def capture(number: int) -> Response:
         req_headers={"Content-Type": "application/json", "Authorization": "[REDACTED]"},
         req_body=encode(json.dumps(body)),
         resp_headers={"Content-Type": "text/event-stream"},
-        resp_body=encode(frames + "data: [DONE]\n\n"),
+        resp_body=encode("".join(map(chat_frame, words)) + "data: [DONE]\n\n"),
     )
 
 

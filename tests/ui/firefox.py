@@ -71,15 +71,12 @@ class Firefox(Patient):
         self._child.wait(PATIENCE_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    # --- where it looks
-
     def visit(self, base: str, page: str) -> None:
         """Come to *page* as if for the first time, and wait until it is live."""
         fresh = self._call("browser.createUserContext")["userContext"]
         before = self._context
-        self._context = self._call("browsingContext.create", type="tab", userContext=fresh)[
-            "context"
-        ]
+        made = self._call("browsingContext.create", type="tab", userContext=fresh)
+        self._context = made["context"]
         if before:
             self._call("browsingContext.close", context=before)
         self.size(1440, 900)
@@ -95,8 +92,6 @@ class Firefox(Patient):
     def reload(self) -> None:
         """Load the page again, until it can be asked."""
         self._call("browsingContext.reload", **self._here, wait="interactive")
-
-    # --- finding and doing
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Run JavaScript in the page and return what it returns, as JSON has it."""
@@ -145,8 +140,6 @@ class Firefox(Patient):
         """Errors the console has shown since the last call."""
         found, self._errors = self._errors, []
         return found
-
-    # --- the protocol
 
     @property
     def _here(self) -> dict[str, str]:

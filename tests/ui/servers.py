@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import gevent
 
@@ -112,6 +112,13 @@ class Server:
             self._child.terminate()
             self._child.wait(PATIENCE_S)
             self._child = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def get(self, path: str) -> Any:
         """The JSON under *path*."""

@@ -134,9 +134,6 @@ def test_a_picker_shows_sizes_and_what_the_choice_would_load(browser: Any, fake:
     browser.gone("[role=tooltip]")
 
 
-# --- why ----------------------------------------------------------------------------------------
-
-
 def test_a_swap_is_explained_from_each_place_that_tells_of_it(browser: Any, fake: Any) -> None:
     last = fake.get("/api/swaps")["swaps"][-1]
     said = fake.get(f"/api/swaps/{last['id']}")["sentences"]
@@ -221,11 +218,9 @@ def budget(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     devices = folder / "devices.json"
     devices.write_text(json.dumps({"gpu0": {"capacity": 16 << 30}}))
     text = BUDGET.format(port=free_ports(10), python=sys.executable)
-    server = servers.serving(folder, text, {"LLMSNAP_DEVICES": f"file:{devices}"})
-    server.start()
-    yield server
-    browser.leave()
-    server.stop()
+    with servers.serving(folder, text, {"LLMSNAP_DEVICES": f"file:{devices}"}) as server:
+        yield server
+        browser.leave()
 
 
 def test_what_is_measured_reaches_the_open_page(browser: Any, budget: Any) -> None:

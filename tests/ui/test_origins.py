@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,13 +83,9 @@ def lan_address() -> str:
     return next((address for address in found if not address.startswith("127.")), "")
 
 
-@contextmanager
-def serving(folder: Path, text: str) -> Iterator[Server]:
+def serving(folder: Path, text: str) -> Server:
     filled = text.format(port=free_ports(40), site=" ".join(SITE))
-    server = servers.serving(folder, filled, host="0.0.0.0")
-    server.start()
-    yield server
-    server.stop()
+    return servers.serving(folder, filled, host="0.0.0.0")
 
 
 def hosts() -> list[Any]:
@@ -104,10 +99,8 @@ def site(browser: Any) -> Iterator[str]:
     """The port of another web site, under any name that the browser resolves."""
     port = free_port()
     command = [*SITE, "--host", "0.0.0.0", "--port", str(port)]
-    server = Server(command, port, Path("/dev/null"))
-    server.start()
-    yield str(port)
-    server.stop()
+    with Server(command, port, Path("/dev/null")):
+        yield str(port)
 
 
 @pytest.fixture(scope="module")
@@ -228,9 +221,6 @@ def test_no_model_serves_our_pages(browser: Any, open_server: Server) -> None:
         assert run(browser, REGISTER, script, "") == "refused"
 
 
-# --- with keys ----------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def locked_server(browser: Any, tmp_path_factory: Any) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("locked"), KEYS) as server:
@@ -302,9 +292,6 @@ def test_with_keys_and_from_afar_a_page_of_a_model_has_no_origin(
     assert browser.run("return origin") == "null"
     for path in ("/api/version", "/upstream/b/file"):
         assert run(browser, FETCH, url + path, {"credentials": "include"}) == [0, ""]
-
-
-# --- an origin for pages ------------------------------------------------------------------------
 
 
 def test_pages_have_a_name_of_their_own(browser: Any, tmp_path: Path) -> None:

@@ -17,11 +17,9 @@ LOAD_S = 100
 
 @pytest.fixture
 def llama(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    server = servers.demo(tmp_path_factory.mktemp("llama"), real_model())
-    server.start()
-    yield server
-    browser.leave()  # no page asks any more
-    server.stop()
+    with servers.demo(tmp_path_factory.mktemp("llama"), real_model()) as server:
+        yield server
+        browser.leave()  # no page asks any more
 
 
 def answered(browser: Any, css: str, text: str = "", name: str = "") -> None:

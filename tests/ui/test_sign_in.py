@@ -22,10 +22,9 @@ KEYS = """apiKeys:
 def keyed(browser: Any, tmp_path: Path) -> Iterator[servers.Server]:
     server = servers.real(tmp_path)
     server.configure(server.config.read_text() + KEYS)
-    server.start()
-    yield server
-    browser.leave()  # the requests that found the session ended
-    server.stop()
+    with server:
+        yield server
+        browser.leave()  # the requests that found the session ended
 
 
 def enter(browser: Any, key: str) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 import pytest
 
 from llmsnap.errors import NotReady
-from llmsnap.web.app import create_app
 
 TEXT = 'models: {a: {cmd: x, proxy: "http://localhost:1"}}'
 
@@ -43,10 +42,6 @@ def test_an_error_keeps_its_status_and_the_cause_of_a_bug_stays_in_the_log(
     monkeypatch.setattr(here.client.application, "debug", True)
     with pytest.raises(ZeroDivisionError, match="the cause"):
         here.client.get("/unload")
-
-
-def test_nothing_is_asked_of_the_service_before_a_request() -> None:
-    create_app(lambda: pytest.fail("no request came"))
 
 
 def test_models_are_acted_on_as_asked(here, monkeypatch) -> None:

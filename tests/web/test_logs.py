@@ -131,10 +131,3 @@ def test_the_last_marks_of_a_log_are_kept() -> None:
     assert [mark.position for mark in marks.within(0, 100)] == [20, 30, 40]
     assert [mark.position for mark in marks.within(35, 40)] == [30]
     assert [mark.position for mark in marks.within(35, 41)] == [30, 40]
-
-
-def test_the_log_of_a_model_stays_until_it_starts_again(client, world) -> None:
-    assert first(client, "/logs/stream/alpha")[1] == b"alpha speaks\n"
-    world.service.logs.model("alpha").restart()
-    world.service.logs.model("alpha").feed(b"anew\n")
-    assert first(client, "/logs/stream/alpha")[1] == b"anew\n"

@@ -138,12 +138,7 @@ def test_the_version_changes_with_any_content_and_only_then(assets: Assets, tmp_
 
 
 @pytest.mark.parametrize(
-    ("accept", "encoding"),
-    [
-        ("", ""),
-        ("gzip, deflate", "gzip"),
-        ("gzip;q=0", ""),
-    ],
+    ("accept", "encoding"), [("", ""), ("gzip, deflate", "gzip"), ("gzip;q=0", "")]
 )
 def test_the_client_decides_about_compression(assets: Assets, accept: str, encoding: str) -> None:
     script = assets.get("js/app.js")
