@@ -27,6 +27,14 @@ def app_of(service: Callable[[], Service]) -> Flask:
     return app
 
 
+def service_of(text: str) -> Service:
+    """A service that accepts requests, though nothing has started it."""
+    service = Service(loads(dedent(text), environ={}), launchers={"local": FakeLauncher()})
+    service.driver.reconfigure(change_of(service.runtime.config))
+    service.accepts = True
+    return service
+
+
 class FakeDispatcher:
     """Notes what reaches it; answers with *answer*, or raises it."""
 
@@ -49,10 +57,8 @@ class Site:
     """*service* accepts requests, *client* sends some, *dispatcher* gets those for models."""
 
     def __init__(self, text: str) -> None:
-        self.service = Service(loads(dedent(text), environ={}), launchers={"local": FakeLauncher()})
+        self.service = service_of(text)
         self.dispatcher = self.service.dispatcher = FakeDispatcher()
-        self.service.driver.reconfigure(change_of(self.service.runtime.config))
-        self.service.accepts = True
         self.service.rest_s = 0.0
         self.client: FlaskClient = app_of(lambda: self.service).test_client()
 

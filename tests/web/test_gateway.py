@@ -23,21 +23,15 @@ KEYS = TEXT + "apiKeys: [all, {key: some, name: laptop, admin: false}, {key: one
 
 
 @pytest.fixture(scope="module")
-def open_site():
-    with site(TEXT) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def locked_site():
     with site(KEYS) as made:
         yield made
 
 
 @pytest.fixture
-def here(open_site):
-    open_site.dispatcher.__init__()
-    return open_site
+def here(here):
+    here.dispatcher.__init__()
+    return here
 
 
 def proxy_log(of) -> str:

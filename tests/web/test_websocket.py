@@ -22,11 +22,7 @@ HANDSHAKE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": base64.b64encode(b"0123456789abcdef").decode(),
 }
-
-
-FIRST = [
-    *("logData", "logData", "modelStatus", "uiConfig", "profileChanged", "inflight", "metrics")
-]
+FIRST = ["logData", "logData", "modelStatus", "uiConfig", "profileChanged", "inflight", "metrics"]
 
 
 class Client:

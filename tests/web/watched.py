@@ -4,15 +4,12 @@ import json
 from itertools import count
 from typing import Any
 
-from llmsnap.config import loads
-from llmsnap.routing import change_of
-from llmsnap.service import Service
 from llmsnap.telemetry import ActivityRecord, ActivityRecorded, ResponseObserver, SwapFinished
 from llmsnap.web.broadcast import Broadcast, broadcast_of
 from llmsnap.web.events import EventFeed, Form
 from llmsnap.web.frames import FeedFrame
 from tests.fakes.calls import observed
-from tests.fakes.launcher import FakeLauncher
+from tests.web.serving import service_of
 
 TEXT = """
 startPort: 17000
@@ -34,9 +31,7 @@ peers:
 
 class World:
     def __init__(self, text: str = TEXT) -> None:
-        self.service = Service(loads(text, environ={}), launchers={"local": FakeLauncher()})
-        self.service.driver.reconfigure(change_of(self.service.runtime.config))
-        self.service.accepts = True
+        self.service = service_of(text)
         self.broadcast: Broadcast = broadcast_of(self.service)
         self.broadcast.pace_s = 0.0
         self.feeds: list[EventFeed] = []
