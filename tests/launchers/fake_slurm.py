@@ -12,7 +12,20 @@ from tests.launchers.fake_ray import ENDS, FakeRay, Job, Node
 
 USER = "llm"
 STATES = {"STOPPED": "CANCELLED", "SUCCEEDED": "COMPLETED"}
-META = {"Slurm": {"release": "22.05.8", "version": {"major": 22, "minor": 5, "micro": 8}}}
+TAKEN = {
+    **dict.fromkeys(("name", "comment", "partition", "account", "dependency", "constraints"), str),
+    **dict.fromkeys(("standard_output", "standard_error", "current_working_directory"), str),
+    **dict.fromkeys(("tasks", "cpus_per_task"), int),
+    "requeue": bool,
+}
+"""The types of fields of a submission, as the specifications of all versions have them."""
+TAKEN_FLAT = {**TAKEN, "environment": dict, "memory_per_node": int, "gres": str}
+TAKEN_STRUCTURED = {
+    **TAKEN,
+    **dict.fromkeys(("script", "tres_per_node"), str),
+    **dict.fromkeys(("environment", "excluded_nodes"), list),
+    "memory_per_node": dict,
+}
 
 
 class FakeSlurm(FakeRay):
@@ -39,7 +52,7 @@ class FakeSlurm(FakeRay):
 
     def _refuses(self, environ: dict[str, Any]) -> tuple[int, Any] | None:
         given = environ.get("HTTP_X_SLURM_USER_NAME"), environ.get("HTTP_X_SLURM_USER_TOKEN")
-        return None if given == (USER, self.token) else (500, errors(-1, "Unspecified error"))
+        return None if given == (USER, self.token) else self._error(-1, "Unspecified error")
 
     def _route(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         base = f"/slurm/v0.0.{self.version}/"
@@ -47,7 +60,7 @@ class FakeSlurm(FakeRay):
             return 200, {"paths": {f"{base}ping": {}, "/slurm/v0.0.37/ping": {}}}
         what, _, name = path.removeprefix(base).partition("/")
         if what == "ping":
-            return 200, {"meta": META, "errors": [], "pings": [{"ping": "UP"}]}
+            return 200, {"meta": self._meta(), "errors": [], "pings": [{"ping": "UP"}]}
         if what in ("nodes", "node"):
             return 200, {"nodes": [self._node(n) for n in self.nodes if name in ("", n.id)]}
         return self._take(body) if name == "submit" else self._about_jobs(method, name)
@@ -55,7 +68,7 @@ class FakeSlurm(FakeRay):
     def _about_jobs(self, method: str, number: str) -> tuple[int, Any]:
         jobs = [job for job in self.jobs.values() if number in ("", str(job.body["number"]))]
         if not jobs and number:
-            return 500, errors(2017, "Invalid job id specified")
+            return self._error(2017, "Invalid job id specified")
         if method == "DELETE":
             self._cancel(jobs[0])
         return 200, {"errors": [], "jobs": [self._document(job) for job in jobs]}
@@ -68,10 +81,14 @@ class FakeSlurm(FakeRay):
 
     def _take(self, body: dict[str, Any]) -> tuple[int, Any]:
         job = body["job"]
+        taken = TAKEN_STRUCTURED if self.is_structured else TAKEN_FLAT
+        for name, value in job.items():
+            if type(value) is not taken.get(name):
+                return self._error(9000, f"{name} is not in the specification: {value!r}")
         gres = job.get("tres_per_node" if self.is_structured else "gres", "")
         gpus = sum(map(int, re.findall(r"gpu:(\d+)", gres)))
         if gpus > 2:
-            return 500, errors(2014, "Requested node configuration is not available")
+            return self._error(2014, "Requested node configuration is not available")
         env = job["environment"]
         if self.is_structured:
             env = dict(each.split("=", 1) for each in env)
@@ -124,11 +141,18 @@ class FakeSlurm(FakeRay):
             "state": [state.upper()] if self.is_structured else state,
             "gres": f"gpu:{node.gpus:.0f}",
             "gres_used": f"gpu:{node.gpus - node.free:.0f}(IDX:0)",
+            "active_features": ["z1", "h100"] if self.is_structured else "z1,h100",
         }
 
+    def _meta(self) -> dict[str, Any]:
+        version: dict[str, Any] = {"major": 22, "minor": 5, "micro": 8}
+        if self.version >= 40:
+            version = {name: str(number) for name, number in version.items()}
+        name = "slurm" if self.version >= 40 else "Slurm"
+        return {name: {"release": "22.05.8", "version": version}}
 
-def errors(number: int, text: str) -> dict[str, Any]:
-    return {"meta": META, "errors": [{"error": text, "error_number": number}]}
+    def _error(self, number: int, text: str) -> tuple[int, Any]:
+        return 500, {"meta": self._meta(), "errors": [{"error": text, "error_number": number}]}
 
 
 def structured(code: int) -> dict[str, Any]:

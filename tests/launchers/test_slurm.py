@@ -18,7 +18,14 @@ from llmsnap.errors import EngineDown, Rejected
 from llmsnap.launchers.cluster import launcher as launcher_module
 from llmsnap.launchers.cluster.engine import JobPhase
 from llmsnap.launchers.cluster.job_output import MOST_UNPROVEN, OutputReceiver
-from llmsnap.launchers.cluster.slurm import code_of, expiry_of, node_of, phase_of, reason_of
+from llmsnap.launchers.cluster.slurm import (
+    VERSIONS,
+    code_of,
+    expiry_of,
+    node_of,
+    phase_of,
+    reason_of,
+)
 from tests.fakes.ports import free_port
 from tests.launchers import LIMIT_S, until
 from tests.launchers.fake_slurm import FakeSlurm
@@ -37,15 +44,18 @@ def submitted(site: Farm) -> dict[str, Any]:
     return job.body["job"]
 
 
-@pytest.mark.parametrize("version", [38, 39, 41])
-def test_a_server_runs_and_stops_by_either_interface(make, version: int) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_server_runs_and_stops_by_each_interface(make, version: int) -> None:
     site = make(FakeSlurm(version))
     assert site.launcher.describe() == f"Slurm 22.05.8 (v0.0.{version})"
     spec = site.spec("sh -c 'echo word; sleep 60'")
     job = site.start(spec)
     assert site.output.wait_for() == "word\n"
     assert (job.node, job.url) == ("node-1", spec.url.replace("localhost", "127.0.0.1"))
-    assert [node.free_gpus for node in site.launcher.nodes()] == [1, 2]
+    nodes = site.launcher.nodes()
+    assert [(node.free_gpus, node.labels) for node in nodes] == [
+        (n, ("z1", "h100")) for n in (1, 2)
+    ]
     job.stop(0.5)
     assert str(job.status) == "signal SIGTERM"
 
@@ -90,7 +100,7 @@ WANTS = Resources(
     [
         (38, {"gres": "gpu:2,shard:4", "memory_per_node": 3}),
         (39, {"tres_per_node": "gres:gpu:2,gres:shard:4", "memory_per_node": MEMORY}),
-        (41, {"tres_per_node": "gres/gpu:2,gres/shard:4", "memory_per_node": MEMORY}),
+        (45, {"tres_per_node": "gres/gpu:2,gres/shard:4", "memory_per_node": MEMORY}),
     ],
 )
 def test_a_submission_has_what_the_model_asks_for(make, version: int, found) -> None:
@@ -183,14 +193,37 @@ def test_how_a_job_ended_is_told_in_words(state: str, code: int, reason: str) ->
 
 
 @pytest.mark.parametrize(
+    ("states", "phase"),
+    [
+        ("PENDING", JobPhase.PENDING),
+        ("RESV_DEL_HOLD", JobPhase.PENDING),
+        ("PENDING REQUEUE_HOLD EXPEDITING", JobPhase.PENDING),
+        ("RESIZING", JobPhase.RUNNING),
+        ("RUNNING CONFIGURING POWER_UP_NODE", JobPhase.RUNNING),
+        ("COMPLETED COMPLETING", JobPhase.RUNNING),
+        ("COMPLETED UPDATE_DB", JobPhase.ENDED),
+        ("FAILED LAUNCH_FAILED", JobPhase.ENDED),
+        ("CANCELLED", JobPhase.ENDED),
+    ],
+)
+def test_a_state_or_one_with_flags_is_a_phase(states: str, phase: JobPhase) -> None:
+    assert phase_of(frozenset(states.split())) is phase
+
+
+UNSET = {"set": False, "infinite": False, "number": 0}
+
+
+@pytest.mark.parametrize(
     ("given", "code"),
     [
         (0, 0),
         (3 << 8, 3),
         (9, 137),
         ({"set": True, "infinite": False, "number": 3 << 8}, 3),
-        ({"return_code": {"number": 4}, "signal": {"id": {"number": 0}}}, 4),
-        ({"return_code": {"number": 0}, "signal": {"id": {"number": 15}}}, 143),
+        ({"set": False, "infinite": False, "number": 0}, None),
+        ({"return_code": {"set": True, "number": 4}, "signal": {"id": UNSET}}, 4),
+        ({"return_code": UNSET, "signal": {"id": {"set": True, "number": 15}}}, 143),
+        ({"return_code": UNSET, "signal": {"id": UNSET}}, None),
         (None, None),
     ],
 )

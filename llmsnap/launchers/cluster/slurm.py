@@ -2,8 +2,11 @@
 
 Slurm numbers its jobs; they are found by their names, which are ours: a controller that was killed
 may have forgotten the last jobs, and uses their numbers again. Its interface changes with each
-release: the newest of VERSIONS that the server has is used. Written against v0.0.38 (Slurm 22.05),
-where it was tested, and the specifications of later versions.
+release: the newest of VERSIONS that the server has is used. v0.0.38 was tested with Slurm 22.05.
+For later versions, the names and types of the fields that are sent and read were compared with
+published specifications: SchedMD's reference of the REST interface (v0.0.39), and the types that
+SlinkyProject/slurm-client generates from the OpenAPI documents (v0.0.40 to v0.0.45). They were not
+tested with a server.
 """
 
 from __future__ import annotations
@@ -29,14 +32,19 @@ from llmsnap.launchers.cluster.identity import Owner
 from llmsnap.launchers.cluster.job_output import OutputReceiver, follow
 from llmsnap.launchers.cluster.rest import Answer, RestClient
 
-VERSIONS = (43, 42, 41, 40, 39, 38)
+VERSIONS = (45, 44, 43, 42, 41, 40, 39, 38)
 """The last number of the versions of the interface that are known, newest first."""
 STRUCTURED = 39
 """From this version on, numbers are objects, the environment and states of nodes are lists."""
 SLASHED = 40
 """From this version on, generic resources are ``gres/gpu:1``; they were ``gres:gpu:1`` before."""
-PENDING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "SPECIAL_EXIT"})
-RUNNING = frozenset({"RUNNING", "COMPLETING", "CONFIGURING", "STAGE_OUT", "SIGNALING", "STOPPED"})
+PENDING = frozenset(
+    {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"}
+    | {"SUSPENDED", "SPECIAL_EXIT"}
+)
+RUNNING = frozenset(
+    {"RUNNING", "COMPLETING", "CONFIGURING", "RESIZING", "STAGE_OUT", "SIGNALING", "STOPPED"}
+)
 LOST = frozenset({"NODE_FAIL", "BOOT_FAIL"})
 ENDED_BY_OTHERS = {
     "PREEMPTED": "another job took its resources (preempted)",
@@ -404,7 +412,9 @@ def _below(data: Any, name: str, *names: str) -> Iterator[dict[str, Any]]:
 
 
 def _number(data: Any, *names: str) -> int | None:
+    """Return a number below *data*; None for an object that says that it is not set."""
     for name in names:
         data = data.get(name) if isinstance(data, dict) else None
-    number = data.get("number") if isinstance(data, dict) else data
-    return number if isinstance(number, int) else None
+    if isinstance(data, dict):
+        data = data.get("number") if data.get("set", True) else None
+    return data if isinstance(data, int) else None
