@@ -137,9 +137,8 @@ class FakeRay:
     def _schedule(self) -> None:
         for job in self.jobs.values():
             if job.status == "PENDING" and job.node is None and not self.is_stuck:
-                avoided = (job.body.get("entrypoint_label_selector") or {}).get(
-                    "ray.io/node-id", ""
-                )
+                selector = job.body.get("entrypoint_label_selector") or {}
+                avoided = selector.get("ray.io/node-id", "")
                 for node in self.nodes:
                     if not node.is_lost and node.free >= job.gpus and node.id not in avoided:
                         job.node = node
@@ -151,13 +150,9 @@ class FakeRay:
     def _run(self, job: Job) -> None:
         job.status = "RUNNING"
         env = (job.body.get("runtime_env") or {}).get("env_vars", {})
-        job.popen = subprocess.Popen(
-            ["/bin/sh", "-c", job.body["entrypoint"]],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=self._environment(env),
-            start_new_session=True,
-        )
+        more = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
+        command = ["/bin/sh", "-c", job.body["entrypoint"]]
+        job.popen = subprocess.Popen(command, env=self._environment(env), **more)
         job.log += b"2026-11-30 INFO job_manager.py:581 -- Runtime env is setting up.\n"
         self._tasks.spawn(self._watch, job)
         if job.stop_wanted:
@@ -250,9 +245,7 @@ class FakeRay:
         if not name:
             return self._submit(body) if method == "POST" else (200, self._list())
         job = self.jobs.get(name)
-        return (
-            (404, f"Job {name} does not exist") if job is None else self._act(method, action, job)
-        )
+        return self._act(method, action, job) if job else (404, f"Job {name} does not exist")
 
     def _act(self, method: str, action: str, job: Job) -> tuple[int, Any]:
         if action == "stop":

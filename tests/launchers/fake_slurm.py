@@ -96,20 +96,11 @@ class FakeSlurm(FakeRay):
         if job["standard_output"] != "/dev/null":
             script = f"exec >>{job['standard_output']} 2>&1\n{script}"
         number = len(self.jobs) + 1
-        self._submit(
-            {
-                "submission_id": job["name"],
-                "number": number,
-                "job": job,
-                "entrypoint": script,
-                "entrypoint_num_gpus": gpus,
-                "runtime_env": {"env_vars": {**env, "SLURM_JOB_ID": str(number)}},
-            }
-        )
-        if self.losing_replies:
-            self.losing_replies -= 1
-            return 503, "gone"
-        return 200, {"errors": [], "job_id": number}
+        env = {**env, "SLURM_JOB_ID": str(number)}
+        ray = {"submission_id": job["name"], "number": number, "job": job, "entrypoint": script}
+        ray |= {"entrypoint_num_gpus": gpus, "runtime_env": {"env_vars": env}}
+        status, _ = self._submit(ray)
+        return status, {"errors": [], "job_id": number}
 
     def _document(self, job: Job) -> dict[str, Any]:
         state = STATES.get(job.status, job.status)

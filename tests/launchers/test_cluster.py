@@ -91,9 +91,7 @@ def test_a_token_that_is_refused_is_told_before_a_start(make, given: str) -> Non
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("reply", [(500, "busy"), (503, "busy"), (200, "<html>no JSON</html>")])
-def test_a_start_outlives_a_call_that_fails_once(
-    farm: Farm, method: str, reply: tuple[int, str]
-) -> None:
+def test_a_start_outlives_a_call_that_fails_once(farm: Farm, method: str, reply) -> None:
     farm.cluster.fail(method, "/api/jobs/" if method == "POST" else "", reply)
     assert farm.start().node == "127.0.0.1"
     assert farm.jobs() == ["RUNNING"]
@@ -277,13 +275,11 @@ def test_what_a_job_was_given_is_not_repeated_in_an_error(farm: Farm) -> None:
 
 def test_a_submission_has_what_the_model_asks_for() -> None:
     wants = Resources(gpus=0.5, cpus=4, ram_bytes=2**30, labels={"zone": "z1"}, custom={"ssd": 1})
-    request = JobRequest(
-        *("j", "owner-1", "cmd", {"A": "b"}, wants, {"model": "m"}, 10.0, ("n1", "n2"))
-    )
+    request = JobRequest("j", "o", "cmd", {"A": "b"}, wants, {"model": "m"}, 10.0, ("n1", "n2"))
     assert body_of(request) == {
         "entrypoint": "cmd",
         "submission_id": "j",
-        "metadata": {"owner": "owner-1", "model": "m"},
+        "metadata": {"owner": "o", "model": "m"},
         "runtime_env": {"env_vars": {"A": "b", "RAY_JOB_STOP_WAIT_TIME_S": "13"}},
         "entrypoint_num_cpus": 4,
         "entrypoint_num_gpus": 0.5,

@@ -94,13 +94,9 @@ class Bench:
     def process(self, cmd: str, limit_s: float = LIMIT_S) -> Process:
         """A model over this launcher, with a configured address that only a local server uses."""
         port = free_port()
-        settings = ModelConfig(
-            id="m",
-            cmd=cmd.replace("PORT", str(port)),
-            proxy=f"http://127.0.0.1:{port}",
-            check_endpoint="/",
-            health_check_timeout_s=limit_s,
-        )
+        cmd, url = cmd.replace("PORT", str(port)), f"http://127.0.0.1:{port}"
+        more = {"check_endpoint": "/", "health_check_timeout_s": limit_s}
+        settings = ModelConfig(id="m", cmd=cmd, proxy=url, **more)
         return Process(settings, {"local": self.launcher}, self, lambda *_: self.starting.set())
 
 

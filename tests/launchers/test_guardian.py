@@ -168,9 +168,8 @@ def keep() -> Iterator[Callable[..., GuardianClient]]:
 
 
 def child_of(mark: int) -> subprocess.Popen:
-    return subprocess.Popen(
-        ["sleep", "60"], start_new_session=True, preexec_fn=child_setup(mark), env={}
-    )
+    more = {"preexec_fn": child_setup(mark), "env": {}}
+    return subprocess.Popen(["sleep", "60"], start_new_session=True, **more)
 
 
 def is_guardian(pid: int) -> bool:
@@ -193,9 +192,7 @@ def test_the_guardian_begins_with_the_first_run_and_ends_with_us(keep) -> None:
     assert guarded.pid is None
 
 
-def test_the_guardian_holds_nothing_of_ours_and_shows_no_secret_and_no_mark(
-    keep, monkeypatch
-) -> None:
+def test_the_guardian_holds_nothing_of_ours_and_shows_no_secret_or_mark(keep, monkeypatch) -> None:
     monkeypatch.setenv("LLMSNAP_TEST_SECRET", "s3cret")
     guarded = keep()
     with gevent.socket.socket() as listener:
@@ -263,9 +260,7 @@ def test_a_guardian_that_does_not_read_is_replaced(keep) -> None:
 
 
 @pytest.mark.parametrize("command", ["/no/such/python", "false"])
-def test_servers_start_without_a_guardian_and_it_is_tried_ever_more_slowly(
-    keep, caplog, command: str
-) -> None:
+def test_servers_start_without_a_guardian_which_is_tried_ever_less(keep, caplog, command) -> None:
     guarded = keep(command)
     assert guarded.register(4)
     until(lambda: caplog.text.count("the guardian process") == 2)

@@ -250,13 +250,8 @@ print(codes)
 def test_adopted_orphans_are_reaped_and_nobody_loses_a_status() -> None:
     if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
         pytest.skip("this system does not tell who is whose child")
-    done = subprocess.run(
-        [sys.executable, "-c", ADOPTER],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    command = [sys.executable, "-c", ADOPTER]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert (done.stdout, done.stderr) == ("[1, 2, 3, 4, 5]\n", "")
 
 
@@ -294,9 +289,8 @@ def test_a_folder_that_cannot_be_written_is_only_warned_about(tmp_path: Path, ca
 
 def test_the_launcher_keeps_the_pid_file(tmp_path: Path) -> None:
     launcher = LocalLauncher("pid-file-test", PidFile(tmp_path, started))
-    child = launcher.start(
-        LaunchSpec("m", "sleep 60", "http://10.0.0.1:1"), lambda _: None, Event()
-    )
+    spec = LaunchSpec("m", "sleep 60", "http://10.0.0.1:1")
+    child = launcher.start(spec, lambda _: None, Event())
     assert str(child.local_pid) in (tmp_path / "children.json").read_text()
     assert f"pid {child.local_pid} of model m" in launcher.stop_leftovers()
     assert child.gone.wait(LIMIT_S)

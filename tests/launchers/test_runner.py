@@ -27,26 +27,13 @@ class Run:
     """A runner as an engine starts it: by a shell, with its parameters in variables."""
 
     def __init__(self, argv: list[str], env: dict[str, str] | None = None, **changes: Any) -> None:
-        run = {
-            "argv": argv,
-            "bind": "127.0.0.1",
-            "port": 0,
-            "not_after": time.time() + 60,
-            "grace": 0.5,
-            "cap": 1 << 20,
-            "gen": "job-1",
-            "keep_env": False,
-            "log_to": "",
-            "log_token": "",
-            **changes,
-        }
+        run = {"argv": argv, "gen": "job-1", "bind": "127.0.0.1", "port": 0, "keep_env": False}
+        run |= {"not_after": time.time() + 60, "grace": 0.5, "cap": 1 << 20}
+        run |= {"log_to": "", "log_token": "", **changes}
         variables = {"LLMSNAP_RUN": json.dumps(run), "LLMSNAP_RUNNER": packed_runner()}
-        self.popen = subprocess.Popen(
-            ["/bin/sh", "-c", COMMAND],
-            env={**os.environ, **variables, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        more = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        more["env"] = {**os.environ, **variables, **(env or {})}
+        self.popen = subprocess.Popen(["/bin/sh", "-c", COMMAND], **more)
 
     def lines_until(self, word: str) -> list[str]:
         found = []

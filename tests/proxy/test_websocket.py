@@ -124,15 +124,13 @@ def test_what_is_no_first_message_has_a_close_code(data: bytes, code: int) -> No
     assert websocket.close_code(caught.value) == code
 
 
-@pytest.mark.parametrize(
-    ("sent", "answered"), [(b"", b""), (b"\x03\xe8bye", b"\x03\xe8"), (b"x", b"")]
-)
-def test_a_close_is_answered_and_ends_it(sent: bytes, answered: bytes) -> None:
+@pytest.mark.parametrize(("sent", "said"), [(b"", b""), (b"\x03\xe8bye", b"\x03\xe8"), (b"x", b"")])
+def test_a_close_is_answered_and_ends_it(sent: bytes, said: bytes) -> None:
     reader = websocket.FirstMessage(LIMIT, int)
     reader.feed(frame(CLOSE, sent) + frame(TEXT, b"late"))
     assert reader.is_closed
     assert not reader.is_complete
-    assert reader.replies() == server_frame(CLOSE, answered)
+    assert reader.replies() == server_frame(CLOSE, said)
 
 
 def test_a_long_reason_is_cut_between_characters() -> None:

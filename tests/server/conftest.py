@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -17,16 +17,13 @@ class Serving:
         self.address = listener.getsockname()
         self.server = HttpServer(listener, app, **options)
         self.server.start()
-        self.clients: list[RawClient] = []
+        self.clients = ExitStack()
 
     def connect(self) -> RawClient:
-        client = RawClient(self.address)
-        self.clients.append(client)
-        return client
+        return self.clients.enter_context(closing(RawClient(self.address)))
 
     def stop(self) -> None:
-        for client in self.clients:
-            client.close()
+        self.clients.close()
         self.server.finish(0)
 
 
@@ -47,13 +44,7 @@ def serve() -> Iterator[Callable[..., Serving]]:
 def connect() -> Iterator[Callable[..., RawClient]]:
     """Connects a client, which is closed with the test, to an address or with a socket."""
     with ExitStack() as stack:
-
-        def connect(*where: Any) -> RawClient:
-            client = RawClient(*where)
-            stack.callback(client.close)
-            return client
-
-        yield connect
+        yield lambda *where: stack.enter_context(closing(RawClient(*where)))
 
 
 class FakeService:

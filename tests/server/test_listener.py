@@ -168,9 +168,7 @@ def test_draining_ends_idle_connections_and_lets_the_others_answer(serve) -> Non
     assert busy.rest() == b""
 
 
-def test_a_client_that_had_just_connected_when_draining_began_is_answered(
-    serve, monkeypatch
-) -> None:
+def test_a_client_that_just_connected_when_draining_began_is_answered(serve, monkeypatch) -> None:
     monkeypatch.setattr(deadlines, "LAST_HEAD_S", 60)
     serving = serve(ok)
     late = serving.connect()
@@ -372,13 +370,7 @@ def a_link_to_a_socket(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [
-        Path.touch,
-        a_link_to_a_socket,
-        lambda path: path.symlink_to("nowhere"),
-        Path.mkdir,
-        os.mkfifo,
-    ],
+    [Path.touch, a_link_to_a_socket, lambda path: path.symlink_to("none"), Path.mkdir, os.mkfifo],
     ids=["file", "link to a socket", "dangling link", "folder", "fifo"],
 )
 def test_what_is_no_socket_is_never_removed(tmp_path, make) -> None:

@@ -16,7 +16,6 @@ INTEL_CPU = "\n".join(
     for number in (0, 1)
 )
 
-
 NVML = FakeNvml(
     {
         "Name": "NVIDIA GeForce RTX 4090", "Architecture": 8, "PowerManagementLimit": 450_000,

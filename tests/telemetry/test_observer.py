@@ -122,9 +122,7 @@ def test_compressed_streams_are_read_as_well(observer, clock):
         (b' \n[{"timings":{"prompt_n":6}}]', [], Usage(6)),
     ],
 )
-def test_json_is_known_by_its_first_character_and_other_answers_say_nothing(
-    observer, body, headers, found
-):
+def test_json_is_known_by_its_first_byte_and_others_say_nothing(observer, body, headers, found):
     observer.head(200, headers)
     observer.feed(body)
     assert observer.usage() == found
@@ -148,9 +146,7 @@ def test_an_answer_that_cannot_be_decoded_is_counted_all_the_same(observer, enco
         ({}, False),
     ],
 )
-def test_whether_the_client_left_and_only_the_first_end_counts(
-    observer, clock, finished, end, left
-):
+def test_if_the_client_left_and_only_the_first_end_counts(observer, clock, finished, end, left):
     clock.now = 105.0
     observer.finish(**end)
     clock.now = 200.0
@@ -182,9 +178,8 @@ class Buffer:
 )
 def test_a_buffer_gets_what_it_wants_small_pieces_together(clock, media_type, takes, parts, kept):
     buffer = Buffer(takes)
-    observer = ResponseObserver(
-        1, observed(), clock=clock, now_ns=0, buffer=buffer, on_finish=lambda observer: None
-    )
+    more = {"clock": clock, "now_ns": 0, "buffer": buffer, "on_finish": lambda _: None}
+    observer = ResponseObserver(1, observed(), **more)
     observer.head(200, [("Content-Type", media_type)])
     for part in parts:
         observer.feed(part)

@@ -217,9 +217,7 @@ def test_the_history_can_be_asked_from_a_moment_on(taken):
 @pytest.mark.parametrize(
     ("gpus", "said"), [(HangingGpus, "no answer within 0.05 s"), (FailingGpus, "GPU is lost")]
 )
-def test_a_driver_that_hangs_or_fails_is_never_waited_for_and_tried_again_later(
-    taken, caplog, gpus, said
-):
+def test_a_driver_that_hangs_or_fails_is_not_waited_for_and_tried_again(taken, caplog, gpus, said):
     made, clock = gpus(), Clock()
     hangs = gpus is HangingGpus
     performance = taken(FakeHost(), made, clock=clock)

@@ -25,7 +25,6 @@ FULL = ActivityRecord(
     selector="chat", profile="work", priority=-2,
 )  # fmt: skip
 
-
 SWAP = (1, 5, "llama", "done", '{"target": "llama", "schema_version": 1}')
 
 
@@ -292,9 +291,7 @@ def test_a_full_disk_is_said_once_and_made_up_for_later(path, opened, caplog):
 
 
 @pytest.mark.parametrize("by_itself", [True, False])
-def test_a_locked_file_is_said_once_and_made_up_for_later(
-    tmp_path, opened, monkeypatch, caplog, by_itself
-):
+def test_a_locked_file_costs_one_warning(tmp_path, opened, monkeypatch, caplog, by_itself):
     caplog.set_level("INFO")
     monkeypatch.setenv("HOME", str(tmp_path))
     history = opened("~/x.db")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -28,12 +29,5 @@ def server(request, tmp_path_factory) -> Iterator[Running]:
 
 @pytest.fixture
 def connect(server) -> Iterator[Callable[[], RawClient]]:
-    clients: list[RawClient] = []
-
-    def open_one() -> RawClient:
-        clients.append(RawClient(("127.0.0.1", server.port)))
-        return clients[-1]
-
-    yield open_one
-    for client in clients:
-        client.close()
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(RawClient(("127.0.0.1", server.port))))

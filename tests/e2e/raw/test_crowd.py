@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
+
 import pytest
 
 from tests.e2e.harness import FEW_FILES
@@ -33,22 +35,17 @@ def test_a_stream_goes_on_among_idle_and_half_sent_connections(server, connect) 
 
 def test_neither_idle_connections_nor_stalled_bodies_use_up_the_descriptors(start) -> None:
     server = start(door=FEW_FILES)
-    clients: list[RawClient] = []
+    with ExitStack() as stack:
 
-    def connect() -> RawClient:
-        clients.append(RawClient(("127.0.0.1", server.port)))
-        return clients[-1]
+        def connect() -> RawClient:
+            return stack.enter_context(closing(RawClient(("127.0.0.1", server.port))))
 
-    try:
         for _ in range(430):
             assert connect().ask(request("/health")).body == b"OK"
         assert "You said: hi" in said(connect().ask(post(chat(), JSON, path=CHAT)))
         for _ in range(430):
             connect().send(post(chat(), JSON, path=CHAT)[:-1])
         assert "You said: hi" in said(connect().ask(post(chat(), JSON, path=CHAT)))
-    finally:
-        for client in clients:
-            client.close()
     assert "Too many open files" not in server.output
 
 

@@ -51,7 +51,6 @@ CASES: dict[str, tuple[bytes, int]] = {
     "a proxy request": (post(first=b"CONNECT evil.example:80 HTTP/1.1"), 501),
 }
 
-
 LENIENT = {"no Host", "a fragment"}
 """What gunicorn serves all the same: harmless by itself, since the next request stays in place."""
 
