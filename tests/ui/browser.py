@@ -124,15 +124,14 @@ class Patient:
 class Browser(Patient):
     """One headless Chromium with one page."""
 
-    def __init__(self, *, network_log: bool = False) -> None:
+    def __init__(self) -> None:
         self._profile = tempfile.mkdtemp(prefix="llmsnap-chromium-")
         options = webdriver.ChromeOptions()
         options.binary_location = chromium() or ""
         for flag in [*FLAGS.split(), f"--user-data-dir={self._profile}"]:
             options.add_argument(flag)
         options.add_argument("--host-resolver-rules=MAP *.example 127.0.0.1")
-        logs = {"browser": "ALL", **({"performance": "ALL"} if network_log else {})}
-        options.set_capability("goog:loggingPrefs", logs)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         options.page_load_strategy = "eager"  # what a test needs of a page, it waits for
         driver = shutil.which("chromedriver")
         self.driver = webdriver.Chrome(options=options, service=Service(driver))

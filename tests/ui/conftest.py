@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ try:
 except ImportError:  # selenium is an extra for developers
     browsing = None  # type: ignore[assignment]
 
+NO_SELENIUM = "" if browsing else "no selenium here: install the dev extra"
 LIMIT_S = 240
 """For each test: a machine may be busy, and each wait within the test has its own limit."""
 
@@ -29,22 +31,18 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    why = "no selenium here: install the dev extra" if browsing is None else browsing.missing()
-    if why:
+    if why := NO_SELENIUM or browsing.missing():
         pytest.skip(f"browser tests skipped: {why}")
-    found = browsing.Browser()
-    yield found
-    found.close()
+    with closing(browsing.Browser()) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
 def firefox() -> Iterator[Any]:
-    why = "no selenium here: install the dev extra" if browsing is None else ""
-    if why or not firefoxes.program():
-        pytest.skip(f"browser tests skipped: {why or 'no firefox-esr on this machine'}")
-    found = firefoxes.Firefox()
-    yield found
-    found.close()
+    if why := NO_SELENIUM or ("" if firefoxes.program() else "no firefox-esr on this machine"):
+        pytest.skip(f"browser tests skipped: {why}")
+    with closing(firefoxes.Firefox()) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -178,9 +178,9 @@ def events_over_http() -> Response:
     return Response(frames(), mimetype="text/event-stream")
 
 
-def running() -> list[dict[str, Any]]:
+def running() -> dict[str, Any]:
     loading = [each["id"] for each in world.models if each["state"] in {"starting", "waking"}]
-    return [{"model": name, "load": made_up.LOAD} for name in loading]
+    return {"running": [{"model": name, "load": made_up.LOAD} for name in loading]}
 
 
 def overview() -> dict[str, Any]:
@@ -212,7 +212,7 @@ ANSWERS: dict[str, Callable[[], Any]] = {
     "/api/selectors": lambda: {"selectors": made_up.SELECTORS},
     "/api/profiles": lambda: {"active": world.profile, "profiles": PROFILES},
     "/api/overview": overview,
-    "/running": lambda: {"running": running()},
+    "/running": running,
     "/session": lambda: {"required": False, "key": None, "admin": True},
     "/api/version": version,
     "/api/config/status": config_status,
@@ -302,17 +302,11 @@ def answer(path: str) -> Response:
     world.bodies.append(request.get_json())
     while world.state(world.bodies[-1].get("model")) == "starting":
         gevent.sleep(0.05)
-    if world.frames:
-        told = [f"data: {json.dumps(frame)}\n\n" for frame in world.frames]
-        world.frames = []
-        return Response(told, mimetype="text/event-stream")
-
-    def frames() -> Iterator[str]:
-        for word in re.findall(r"\S+\s*", world.answer):
-            yield chat_frame(word)
-        yield "data: [DONE]\n\n"
-
-    return Response(frames(), mimetype="text/event-stream")
+    told = [f"data: {json.dumps(frame)}\n\n" for frame in world.frames]
+    world.frames = []
+    words = re.findall(r"\S+\s*", world.answer)
+    whole = [*map(chat_frame, words), "data: [DONE]\n\n"]
+    return Response(told or whole, mimetype="text/event-stream")
 
 
 @bp.post("/fake/<any(renew,finish):what>")
@@ -353,26 +347,20 @@ def chat_frame(text: str) -> str:
 
 @bp.get("/api/captures/<int:number>")
 def capture(number: int) -> Response:
-    body = {
-        "model": "qwen3-30b-a3b",
-        "stream": True,
-        "messages": [{"role": "user", "content": "Why is the sky blue?"}],
-    }
+    messages = [{"role": "user", "content": "Why is the sky blue?"}]
+    body = {"model": "qwen3-30b-a3b", "stream": True, "messages": messages}
     words = [
         *re.findall(r"\S+ ", "Because air scatters blue light more than red. "),
         made_up.HOSTILE,
     ]
     encode = lambda text: base64.b64encode(text.encode()).decode()  # noqa: E731
     return jsonify(
-        id=number,
-        req_path="/v1/chat/completions",
-        method="POST",
-        status=200,
+        id=number, req_path="/v1/chat/completions", method="POST", status=200,
         req_headers={"Content-Type": "application/json", "Authorization": "[REDACTED]"},
         req_body=encode(json.dumps(body)),
         resp_headers={"Content-Type": "text/event-stream"},
         resp_body=encode("".join(map(chat_frame, words)) + "data: [DONE]\n\n"),
-    )
+    )  # fmt: skip
 
 
 def create_app() -> Flask:

@@ -26,14 +26,11 @@ DEVICES = [
 ]
 NODES = [
     {
-        "name": "farm/n1",
-        "gpus": 4.0,
-        "others": 0.5,
-        "free": 1.5,
+        "name": "farm/n1", "gpus": 4.0, "others": 0.5, "free": 1.5,
         "residents": [{"model": "bge-m3", "gpus": 1.0, "asleep": False}],
         "reserved": [{"model": "qwen3-coder", "gpus": 1.0, "asleep": False}],
     }
-]
+]  # fmt: skip
 LOADING = {"starting", "waking"}
 LOADED = {"ready", "sleepPending", "stopping"}
 
@@ -46,18 +43,16 @@ def memory(models: list[dict[str, Any]]) -> dict[str, Any]:
         "devices": [_device(states, *each) for each in DEVICES],
         "models": [
             {
-                "model": name,
+                "model": name, "source": source, "pinned": name in PINNED,
                 "need": {place: int(size * GIB) for place, size in need.items()},
                 "asleep": {place: int(size * GIB) for place, size in asleep.items()},
-                "source": source,
-                "pinned": name in PINNED,
                 "alone_on": "" if need else "gpu1",
                 "never_fits": NEVER if name == "hostile" else "",
             }
             for name, (need, asleep, source) in NEEDS.items()
             if name in states
         ],
-    }
+    }  # fmt: skip
 
 
 def _device(
@@ -78,16 +73,10 @@ def _device(
     taken = sum(each["bytes"] for each in (*residents, *reserved))
     left = int((capacity - reserve - others[0]) * GIB) - taken
     return {
-        "name": name,
-        "label": label,
-        "uuid": None,
-        "capacity": int(capacity * GIB),
-        "reserve": int(reserve * GIB),
-        "others": {"bytes": int(others[0] * GIB), "holders": others[1]},
-        "free": max(0, left),
-        "residents": residents,
-        "reserved": reserved,
-    }
+        "name": name, "label": label, "uuid": None, "residents": residents, "reserved": reserved,
+        "others": {"bytes": int(others[0] * GIB), "holders": others[1]}, "free": max(0, left),
+        "capacity": int(capacity * GIB), "reserve": int(reserve * GIB),
+    }  # fmt: skip
 
 
 def plan(model: str, state: str) -> dict[str, Any]:
@@ -97,9 +86,7 @@ def plan(model: str, state: str) -> dict[str, Any]:
     chosen = {
         "answer": "plan", "victims": ["qwen3-30b-a3b"], "how": {}, "cost": 3.2, "device": "",
         "why": f"{model} needs 22.0 GiB of gpu0, of which 3.2 GiB is free",
-        "considered": [
-            {"victims": ["bge-m3", "qwen3-coder"], "cost": 9.4, "lost_by": "cost"}
-        ],
+        "considered": [{"victims": ["bge-m3", "qwen3-coder"], "cost": 9.4, "lost_by": "cost"}],
     }  # fmt: skip
     match model, state:
         case _, "ready":

@@ -23,55 +23,31 @@ PATIENCE_S = 60
 HELD_S = 240
 """A test may have a request wait for a model as long as it lasts."""
 
-MODEL = """
-  {name}:
-    name: "{title}"
-    description: "{about}"
-    cmd: >-
-      {python} -m llmsnap.simulator --host 127.0.0.1 --port ${{PORT}} --model {name}
-      --load-time {load} --tokens-per-second {speed} --tokens {length}
-    checkEndpoint: /health
-    ttl: 600
-"""
-BREAKS = """
+CONFIG = """\
+startPort: {port}
+healthCheckTimeout: 600
+macros:
+  base: "{python} -m llmsnap.simulator --host 127.0.0.1 --port ${{PORT}} --model ${{MODEL_ID}}"
+  quick: ${{base}} --load-time 0.1 --tokens-per-second
+models:
+  alpha: {{name: Alpha, description: Everyday <b>chat</b>, cmd: "${{quick}} 200", ttl: 600}}
+  beta: {{name: Beta, cmd: "${{quick}} 8", ttl: 600}}
+  sleeper: {{name: Sleeper, cmd: "${{quick}} 200", ttl: 600, sleepMode: enable,
+    sleepEndpoints: [{{endpoint: /sleep}}], wakeEndpoints: [{{endpoint: /wake_up}}]}}
+  slow: {{name: Slow, cmd: "${{base}} --load-time 600", ttl: 600}}
+  talker: {{name: Talker, cmd: "${{quick}} 8 --tokens 10000", ttl: 600}}
   broken:
     cmd: >-
-      sh -c "test -e {mended} && exec {python} -m llmsnap.simulator --host 127.0.0.1
-      --port ${{PORT}} --model broken; echo loading; echo cudaMalloc failed, out of memory; exit 3"
-    checkEndpoint: /health
+      sh -c "test -e {mended} && exec ${{base}};
+      echo loading; echo cudaMalloc failed, out of memory; exit 3"
+  embed: {{name: Embed, cmd: "${{quick}} 200", ttl: 600, unlisted: true}}
+groups:
+  always-there: {{swap: false, exclusive: false, persistent: true, members: [embed]}}
 """
-SLEEPS = """    sleepMode: enable
-    sleepEndpoints: [{endpoint: /sleep}]
-    wakeEndpoints: [{endpoint: /wake_up}]
+"""Models of the simulator: they swap, sleep, load for ever, talk for ever, are unlisted.
+
+"broken" cannot be loaded until the file *mended* is there.
 """
-
-
-def config(start_port: int, mended: Path) -> str:
-    """Models of the simulator: they swap, sleep, load for ever, talk for ever, are unlisted.
-
-    "broken" cannot be loaded until the file *mended* is there.
-    """
-    make = lambda name, **more: MODEL.format(  # noqa: E731
-        **{"name": name, "title": name.title(), "about": "", "load": 0.1, "speed": 200, "length": 0}
-        | more
-        | {"python": sys.executable}
-    )
-    return "".join(
-        [
-            f"startPort: {start_port}\nhealthCheckTimeout: 600\nmodels:\n",
-            make("alpha", about="Everyday <b>chat</b>"),
-            make("beta", speed=8),
-            make("sleeper"),
-            SLEEPS,
-            make("slow", load=600),
-            make("talker", speed=8, length=10_000),
-            BREAKS.format(python=sys.executable, mended=mended),
-            make("embed"),
-            "    unlisted: true\n",
-            "groups:\n  always-there:\n    swap: false\n    exclusive: false\n"
-            "    persistent: true\n    members: [embed]\n",
-        ]
-    )
 
 
 def until(fact: Callable[[], Any]) -> Any:
@@ -191,7 +167,8 @@ class Server:
 
 def real(folder: Path) -> Server:
     """The real command; its configuration is ``folder / "config.yaml"``."""
-    return serving(folder, config(free_ports(40), folder / "mended"))
+    given = {"port": free_ports(40), "mended": folder / "mended", "python": sys.executable}
+    return serving(folder, CONFIG.format(**given))
 
 
 def demo(folder: Path, variables: dict[str, str]) -> Server:

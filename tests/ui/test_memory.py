@@ -15,7 +15,6 @@ from tests.ui import servers
 
 pytestmark = pytest.mark.e2e
 
-
 PARTS = """
     return [...document.querySelectorAll("[data-device=" + arguments[0] + "] .part-of-device")]
       .map((part) => [part.title, part.getBoundingClientRect().width]);

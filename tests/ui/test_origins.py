@@ -22,6 +22,10 @@ from tests.ui.servers import ROOT, Server
 
 pytestmark = pytest.mark.e2e
 
+ADDRESSES = [each for found in psutil.net_if_addrs().values() for each in found]
+HOSTS = [each.address for each in ADDRESSES if each.family == socket.AF_INET]
+LAN = next((host for host in HOSTS if not host.startswith("127.")), "")
+needs_lan = pytest.mark.skipif(not LAN, reason="this machine has no address but loopback")
 SITE = [sys.executable, str(ROOT / "tests/fakes/website.py")]
 MODELS = """\
 startPort: {port}
@@ -76,22 +80,9 @@ class Place:
         return self.server.states() == {"a": "ready"}
 
 
-def lan_address() -> str:
-    """An IPv4 address of this machine that is not loopback; "" without one."""
-    addresses = (one for found in psutil.net_if_addrs().values() for one in found)
-    found = (each.address for each in addresses if each.family == socket.AF_INET)
-    return next((address for address in found if not address.startswith("127.")), "")
-
-
 def serving(folder: Path, text: str) -> Server:
     filled = text.format(port=free_ports(40), site=" ".join(SITE))
     return servers.serving(folder, filled, host="0.0.0.0")
-
-
-def hosts() -> list[Any]:
-    lan = lan_address()
-    none = pytest.mark.skipif(not lan, reason="this machine has no address but loopback")
-    return [pytest.param("127.0.0.1", id="loopback"), pytest.param(lan, id="lan", marks=none)]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +100,9 @@ def open_server(browser: Any, tmp_path_factory: Any) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=hosts())
+@pytest.fixture(
+    params=[pytest.param("127.0.0.1", id="loopback"), pytest.param(LAN, id="lan", marks=needs_lan)]
+)
 def place(request: Any, open_server: Server) -> Place:
     open_server.post("/api/models/load/a")
     return Place(open_server, request.param)
@@ -247,7 +240,7 @@ def open_session(browser: Any, url: str) -> None:
 def test_a_session_is_of_no_use_to_a_page_of_another_port(
     browser: Any, locked_server: Server, site: str
 ) -> None:
-    for host in filter(None, ("127.0.0.1", lan_address())):
+    for host in filter(None, ("127.0.0.1", LAN)):
         url = Place(locked_server, host).url
         open_session(browser, url)
         assert run(browser, FETCH, "/api/models/load/a?wait=1", {"method": "POST"})[0] == 200
@@ -281,11 +274,11 @@ def test_with_the_key_cached_a_page_of_a_model_reaches_that_model_only(
     assert run(browser, FETCH, "/api/models/unload", {"method": "POST"})[0] == 403
 
 
-@pytest.mark.skipif(not lan_address(), reason="this machine has no address but loopback")
+@needs_lan
 def test_with_keys_and_from_afar_a_page_of_a_model_has_no_origin(
     browser: Any, locked_server: Server
 ) -> None:
-    url = Place(locked_server, lan_address()).url
+    url = Place(locked_server, LAN).url
     answer_dialog(browser, url)
     browser.driver.get(f"{url}/upstream/a/")
     ran(browser)

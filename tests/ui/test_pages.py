@@ -19,14 +19,11 @@ TITLE = "return document.title"
 COLOURS = ["color-contrast", "link-in-text-block"]  # all that a theme changes
 each_page = pytest.mark.parametrize("page", PAGES)
 
-
 OUT_OF_REACH = """
     return [...document.querySelectorAll("a[href], button, input, select, textarea")]
       .filter((each) => each.offsetParent && !each.disabled && each.tabIndex < 0)
       .filter((each) => each.getAttribute("role") !== "tab").map((each) => each.outerHTML)
 """
-
-
 SMALL = """
     return [...document.querySelectorAll(
         "button, select, input, textarea, summary, label.check, a.btn, nav a, [role=tab]")]

@@ -5,7 +5,9 @@ import copy
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from textwrap import dedent
+from typing import Any
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -68,3 +70,14 @@ def site(text: str) -> Iterator[Site]:
     made = Site(text)
     yield made
     made.service.close(0.0)
+
+
+def site_fixture(text: str, scope: Any = "function") -> Any:
+    """A fixture: the site of *text*."""
+
+    @pytest.fixture(scope=scope)
+    def made() -> Iterator[Site]:
+        with site(text) as one:
+            yield one
+
+    return made

@@ -31,7 +31,7 @@ from llmsnap.telemetry.hardware import HardwareProbe, detect
 from tests.fakes.calls import grant, keep
 from tests.fakes.upstream import FakeUpstream
 from tests.parity import parity
-from tests.web.serving import Site, app_of, site
+from tests.web.serving import Site, app_of, site, site_fixture
 from tests.web.watched import World
 
 
@@ -304,12 +304,7 @@ groups:
     swap: false
     members: [alpha]
 """
-
-
-@pytest.fixture
-def house() -> Iterator[Site]:
-    with site(CONFIG) as made:
-        yield made
+house = site_fixture(CONFIG)
 
 
 def test_the_overview_tells_how_every_model_fares_and_the_timeline_its_states(house) -> None:

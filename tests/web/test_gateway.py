@@ -12,7 +12,7 @@ from llmsnap.web import gateway
 from llmsnap.web.gateway import Gateway
 from tests.fakes.clock import Clock
 from tests.parity import parity
-from tests.web.serving import site
+from tests.web.serving import site, site_fixture
 
 TEXT = """\
 trustedProxies: [10.0.0.1]
@@ -20,12 +20,7 @@ models:
   a: {cmd: x, proxy: "http://localhost:1"}
 """
 KEYS = TEXT + "apiKeys: [all, {key: some, name: laptop, admin: false}, {key: one, models: [a]}]\n"
-
-
-@pytest.fixture(scope="module")
-def locked_site():
-    with site(KEYS) as made:
-        yield made
+locked_site = site_fixture(KEYS, "module")
 
 
 @pytest.fixture

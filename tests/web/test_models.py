@@ -9,7 +9,7 @@ import pytest
 from llmsnap.models import Facts, parse_address, voices
 from llmsnap.telemetry import ActivityRecord, ProfileChanged
 from tests.parity import parity
-from tests.web.serving import site
+from tests.web.serving import site, site_fixture
 
 TEXT = """\
 includeAliasesInList: true
@@ -226,12 +226,7 @@ profiles:
   work: {description: At the desk, pins: {gpt: zeta, zeta: far, alpha: , new: box/far}}
   away: {pins: {gpt: alpha}}
 """
-
-
-@pytest.fixture
-def desk():
-    with site(WITH_PROFILES) as made:
-        yield made
+desk = site_fixture(WITH_PROFILES)
 
 
 def activate(desk, body: object, key: str = "all", kind: str = "application/json"):
@@ -320,12 +315,7 @@ selectors:
 profiles:
   work: {pins: {gpt: chat, first: }}
 """
-
-
-@pytest.fixture
-def choice():
-    with site(WITH_SELECTORS) as made:
-        yield made
+choice = site_fixture(WITH_SELECTORS)
 
 
 def records(here, key: str = "all") -> dict:
