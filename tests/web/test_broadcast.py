@@ -16,10 +16,11 @@ from tests.web.watched import World, envelopes
 
 
 class Reader:
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
         self.batches: list[Batch] = []
         self.woken = 0
         self.takes_envelopes = False
+        world.broadcast.join(self)
 
     def offer(self, batch: Batch) -> None:
         self.batches.append(batch)
@@ -28,14 +29,8 @@ class Reader:
         self.woken += 1
 
 
-def join(world: World) -> Reader:
-    reader = Reader()
-    world.broadcast.join(reader)
-    return reader
-
-
 def test_all_readers_get_the_same_frames(world) -> None:
-    readers = [join(world) for _ in range(50)]
+    readers = [Reader(world) for _ in range(50)]
     world.service.logs.proxy.write(b"a line\n")
     world.publish(ProcessStateChanged("alpha", "stopped", "starting"))
     assert len({id(reader.batches[-1]) for reader in readers}) == 1
@@ -43,7 +38,7 @@ def test_all_readers_get_the_same_frames(world) -> None:
 
 
 def test_many_writes_become_one_piece_and_a_character_cut_in_two_arrives_whole(world) -> None:
-    reader = join(world)
+    reader = Reader(world)
     log, llama = world.service.logs.proxy, "🦙".encode()
     for number in range(1000):
         log.write(b"%d\n" % number)
@@ -57,7 +52,7 @@ def test_many_writes_become_one_piece_and_a_character_cut_in_two_arrives_whole(w
 
 
 def test_readers_are_woken_a_few_at_a_time(world, monkeypatch: pytest.MonkeyPatch) -> None:
-    readers = [join(world) for _ in range(12)]
+    readers = [Reader(world) for _ in range(12)]
     woken: list[int] = []
     monkeypatch.setattr(
         gevent, "sleep", lambda _: woken.append(sum(reader.woken for reader in readers))
@@ -101,7 +96,7 @@ def test_a_log_that_comes_too_fast_is_told_in_parts_and_doubled_for_nobody(world
 
 def test_without_readers_nobody_listens(world) -> None:
     before = repr(world.service.bus)
-    reader, feed = join(world), world.feed()
+    reader, feed = Reader(world), world.feed()
     assert world.service.feeds == {feed}
     for _ in range(2):
         world.broadcast.leave(reader)
@@ -113,8 +108,8 @@ def test_without_readers_nobody_listens(world) -> None:
     world.service.bus.publish(ModelPreloaded("alpha", success=True))
     gevent.idle()
     assert len(world.broadcast._tasks) == 0
-    world.broadcast.leave(join(world))
-    reader = join(world)  # right after the last has left
+    world.broadcast.leave(Reader(world))
+    reader = Reader(world)  # right after the last has left
     gevent.idle()
     world.service.bus.publish(ModelPreloaded("alpha", success=True))
     gevent.sleep(0)
@@ -132,7 +127,7 @@ def test_a_record_is_encoded_once_and_only_so_many_are_kept(world) -> None:
     for _ in range(module.RECORDS_KEPT):
         world.broadcast.record(world.record(), "r-1-0")
     assert len(world.broadcast._records) == module.RECORDS_KEPT
-    join(world)
+    Reader(world)
     first = world.broadcast.history()[-1]
     assert world.broadcast.history()[-1] is first, "fifty tabs that come back share one list"
     world.record()
@@ -141,7 +136,7 @@ def test_a_record_is_encoded_once_and_only_so_many_are_kept(world) -> None:
 
 def test_requests_in_flight_are_told_when_they_change_and_not_too_often(world) -> None:
     clock = world.broadcast._clock = Clock(100.0)
-    reader = join(world)
+    reader = Reader(world)
 
     def shown(wait_s: float) -> list[Any]:
         """What the reader is given *wait_s* later, and before."""
