@@ -17,13 +17,15 @@ class Serving:
         self.address = listener.getsockname()
         self.server = HttpServer(listener, app, **options)
         self.server.start()
-        self.clients = ExitStack()
+        self.clients: list[RawClient] = []
 
     def connect(self) -> RawClient:
-        return self.clients.enter_context(closing(RawClient(self.address)))
+        self.clients.append(RawClient(self.address))
+        return self.clients[-1]
 
     def stop(self) -> None:
-        self.clients.close()
+        for client in self.clients:
+            client.close()
         self.server.finish(0)
 
 
