@@ -6,8 +6,6 @@ from llmsnap.routing.explain import error_of, error_of_cut, error_of_outcome, sp
 from llmsnap.routing.messages import CutReason, ModelRules, Outcome, RefusalReason, Refuse
 from tests.routing.world import World, gate_shut, group
 
-# --- outlook --------------------------------------------------------------------------------------
-
 
 def why(world: World, model_id: str) -> str:
     return world.scheduler.explain(model_id, world.now)
@@ -30,8 +28,7 @@ def test_a_load_under_way() -> None:
     world = World("a b")
     world.models["a"].load_s = 60.0
     assert why(world, "a") == "a is about to load"
-    world.request("a")
-    world.run(10.0)
+    world.request("a").after(10.0)
     world.request("b")
     assert why(world, "a") == "a has been loading for 10 s"
     assert why(world, "b") == "a goes first: a has been loading for 10 s"
@@ -76,17 +73,13 @@ def test_estimates_follow_what_was_measured() -> None:
 
 def test_a_load_under_way_counts_down() -> None:
     world = World("a b", slow="a")
-    world.request("a")
-    world.run(0.5)
+    world.request("a").after(0.5)
     assert eta(world, "a") == 4.5
     assert eta(world, "b") == 9.5  # a first, then its own
     world.run(100.0)
     assert eta(world, "a") == 0.0, "it takes longer than ever"
     assert why(world, "nope") == ""
     assert world.scheduler.eta_s("nope", 2.0) is None
-
-
-# --- views ----------------------------------------------------------------------------------------
 
 
 def test_a_model_that_stops_serves_and_fails() -> None:
@@ -115,10 +108,8 @@ def test_a_model_that_stops_serves_and_fails() -> None:
 
 def test_a_model_that_is_waited_for_says_why() -> None:
     world = World("a b")
-    world.request("a")
-    world.run(1.0)
-    world.request("b")
-    world.run(2.0)
+    world.request("a").after(1.0)
+    world.request("b").after(2.0)
     view = world.view("b")
     assert (view.waiting, view.oldest_waiting_for_s) == (1, 2.0)
     assert view.why == "a is serving 1 request for 2 s"
@@ -132,11 +123,7 @@ def test_a_place_in_the_queue_counts_those_who_came_before() -> None:
     world.leave(first)
     assert world.scheduler.position(third.ticket) == 2
     assert world.scheduler.places() == {second.ticket: 1, third.ticket: 2}
-    world.run(1.0)
-    assert world.scheduler.position(third.ticket) is None
-
-
-# --- refusals -------------------------------------------------------------------------------------
+    assert world.after(1.0).scheduler.position(third.ticket) is None
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,12 @@ from tests.routing.world import BOOM, World, gate_shut, group
 
 OK = Outcome.OK
 
-# --- by hand -------------------------------------------------------------------------------------
-
 
 def test_a_load_by_hand_answers_when_the_model_is_ready() -> None:
     world = World("a")
     command = world.load("a")
-    world.run(0.9)
-    assert world.outcome(command) is None
-    world.run(0.1)
-    assert world.outcome(command) is OK
+    assert world.after(0.9).outcome(command) is None
+    assert world.after(0.1).outcome(command) is OK
     assert world.outcome(world.load("a")) is OK
     assert world.outcome(world.load("nope")) is Outcome.UNKNOWN
     assert world.records[-1].reason == "load"
@@ -52,8 +48,7 @@ def test_a_load_makes_room_unless_a_client_or_a_load_by_hand_waits_for_it(
     world.run(1.5)
     assert (world.view("b").state is State.READY) is gives_way
     assert [each.outcome for each in world.records] == ["aborted", "done"] * gives_way
-    world.run(600.0)
-    assert world.view("b").state is State.READY
+    assert world.after(600.0).view("b").state is State.READY
     assert world.preloads == preloads
 
 
@@ -66,10 +61,8 @@ def test_loads_by_hand_and_preloads_evict_only_idle_models() -> None:
     assert world.request("a", 0.0).in_flight
     assert world.outcome(command) is None
     world.finish(stream)
-    world.run(1.5)
-    assert world.outcome(command) is OK
-    world.run(1.5)
-    assert world.preloads == [PreloadEnded("c", OK)]
+    assert world.after(1.5).outcome(command) is OK
+    assert world.after(1.5).preloads == [PreloadEnded("c", OK)]
 
 
 def test_a_drain_is_given_up_when_only_a_load_by_hand_is_left() -> None:
@@ -87,8 +80,7 @@ def test_clients_go_before_loads_by_hand_and_those_before_preloads() -> None:
     world.run(10.0)
     world.request("d", 1.0)
     world.finish(stream)
-    world.run(20.0)
-    assert world.started == ["a", "d", "c", "b"]
+    assert world.after(20.0).started == ["a", "d", "c", "b"]
 
 
 def test_loads_by_hand_and_preloads_have_a_deadline() -> None:
@@ -99,8 +91,7 @@ def test_loads_by_hand_and_preloads_have_a_deadline() -> None:
     world.run(60.0)
     assert [world.outcome(each) for each in commands] == [Outcome.QUEUE_TIMEOUT] * 2
     assert world.preloads == [PreloadEnded("b", Outcome.QUEUE_TIMEOUT)]
-    world.run(60.0)
-    assert len(world.preloads) == 2
+    assert len(world.after(60.0).preloads) == 2
     assert not world.scheduler._state.awaited
 
 
@@ -126,17 +117,12 @@ def test_an_unload_answers_the_load_and_the_preload_it_cancels() -> None:
     assert world.preloads == [PreloadEnded("b", Outcome.UNLOADED)]
 
 
-# --- preload -------------------------------------------------------------------------------------
-
-
 def test_preloads_run_one_after_the_other() -> None:
     world = World("a b c", group("g", "a b c", swap=False))
     world.preload("a", "b", "c")
     assert world.started == ["a"]
-    world.run(2.5)
-    assert world.preloads == [PreloadEnded("a", OK), PreloadEnded("b", OK)]
-    world.run(0.5)
-    assert world.state("c") == "ready"
+    assert world.after(2.5).preloads == [PreloadEnded("a", OK), PreloadEnded("b", OK)]
+    assert world.after(0.5).state("c") == "ready"
     world.preload("c")
     assert world.preloads[3:] == [PreloadEnded("c", OK)], "it is ready already"
 

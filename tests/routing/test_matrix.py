@@ -367,9 +367,7 @@ def test_the_model_used_longest_ago_leaves(rule: str) -> None:
 def test_an_idle_model_leaves_before_a_busy_one_at_the_same_cost(rule: str) -> None:
     world = any_two(rule)
     stream = world.request("m1")
-    asked = world.request("m3", 1.0)
-    world.run(2.0)
-    assert asked.waited_s == 1.5  # the stop of m2, and a load
+    assert world.request("m3", 1.0).after(2.0).waited_s == 1.5  # the stop of m2, and a load
     assert world.records[-1].evicted == (Eviction("m2", Action.STOP),)
     assert stream.in_flight
 
@@ -392,11 +390,9 @@ def test_two_replacements_run_side_by_side(rule: str) -> None:
 def test_models_that_are_starting_count(rule: str) -> None:
     world = any_two(rule)
     world.models["m3"].load_s = 20.0
-    world.request("m3", 1.0)
-    world.run(5.0)
+    world.request("m3", 1.0).after(5.0)
     world.request("m4", 1.0)
-    world.run(5.0)
-    assert world.records[-1].evicted == (Eviction("m2", Action.STOP),)
+    assert world.after(5.0).records[-1].evicted == (Eviction("m2", Action.STOP),)
     assert [world.state(name) for name in ("m3", "m4")] == ["starting", "ready"]
 
 
@@ -405,8 +401,7 @@ def test_gates_open_when_a_cheaper_plan_is_found(rule: str) -> None:
     """One is drained for m3; the other becomes idle: it leaves, and the one drained serves on."""
     world = any_two(rule)
     streams = {name: world.request(name) for name in ("m1", "m2")}
-    asked = world.request("m3", 1.0)
-    world.run(30.0)
+    asked = world.request("m3", 1.0).after(30.0)
     (swap,) = world.scheduler._state.swaps.values()
     (drained,) = swap.victims
     stream = streams.pop(drained)
@@ -414,8 +409,7 @@ def test_gates_open_when_a_cheaper_plan_is_found(rule: str) -> None:
     assert late.pending
     world.finish(*streams.values())
     assert late.in_flight
-    world.run(2.0)
-    assert asked.granted_at is not None
+    assert asked.after(2.0).granted_at is not None
     ended = [(record.target, record.outcome, record.error) for record in world.records[2:]]
     assert ended == [
         ("m3", SwapOutcome.ABORTED, "there is a better plan"),
@@ -428,11 +422,9 @@ def test_the_choice_stands_once_the_first_victim_leaves() -> None:
     world = any_two()
     world.models["m1"].stop_s = 30.0
     stream = world.request("m2")
-    asked = world.request("m3", 1.0)
-    world.run(1.0)
+    asked = world.request("m3", 1.0).after(1.0)
     world.finish(stream)
-    world.run(40.0)
-    assert asked.waited_s == 31.0
+    assert asked.after(40.0).waited_s == 31.0
     assert world.state("m2") == "ready"
 
 
@@ -466,6 +458,5 @@ def test_a_preview_says_what_a_load_would_do_with_other_models_loaded() -> None:
     world.request("m3")
     found = world.preview("m3")
     assert (found["answer"], found["eta_s"]) == ("under_way", None), "no load was measured"
-    world.run(20.0)
-    assert world.preview("m1")["eta_s"] > 0
+    assert world.after(20.0).preview("m1")["eta_s"] > 0
     assert world.scheduler.preview("m9", world.now) is None

@@ -246,13 +246,10 @@ def test_of_two_busy_models_the_one_leaves_whose_answers_are_likely_to_end_soone
     machine = world(16, need("a", 8), need("b", 8), need("c", 8), max_hold_s=2.0)
     for _ in range(20):
         for name, answer_s in zip("ab", usual, strict=True):
-            machine.request(name, answer_s)
-            machine.run(61.0)
-    machine.request("a")
-    machine.run(before_s)
+            machine.request(name, answer_s).after(61.0)
+    machine.request("a").after(before_s)
     machine.request("b")
-    machine.request("c")
-    machine.run(3.0)
+    machine.request("c").after(3.0)
     (swap,) = machine.scheduler._state.swaps.values()
     assert list(swap.victims) == [leaves]
     assert swap.planned.plan.answers_s == pytest.approx(answers_s, abs=0.5)
@@ -279,8 +276,7 @@ def test_a_load_that_ran_out_of_memory_is_tried_once_more_with_more_room() -> No
     machine.serve("a", "c")
     machine.models["b"].lacks = 1
     first, second = machine.requests("b", 2, 1.0)
-    machine.run(20.0)
-    assert first.granted_at == second.granted_at, "both waited on"
+    assert first.after(20.0).granted_at == second.granted_at, "both waited on"
     evicted = [(each.outcome, each.evicted) for each in machine.records if each.target == "b"]
     assert evicted == [("failed", ()), ("done", (Eviction("a", STOP),))]
     assert machine.view("b").failures == 0
@@ -291,8 +287,7 @@ def test_a_load_that_always_runs_out_of_memory_is_tried_twice_until_it_can_never
     machine.models["b"].lacks = 99
     reasons = []
     for _ in range(4):
-        asked = machine.request("b")
-        machine.run(30.0)
+        asked = machine.request("b").after(30.0)
         reasons.append(asked.reason)
     assert reasons == [RefusalReason.FAILED, *[RefusalReason.NEVER_FITS] * 3]
     assert machine.started == ["b"] * 3
@@ -306,11 +301,9 @@ def test_a_load_that_waits_for_memory_says_so_and_takes_a_phase_of_its_own() -> 
     machine.serve("a")
     machine.models["b"].held_s = 3.0
     machine.request("b", 1.0)
-    machine.run(2.5)
-    assert machine.view("b").why == f"b waits for memory for 2 s: {HELD}"
+    assert machine.after(2.5).view("b").why == f"b waits for memory for 2 s: {HELD}"
     assert machine.scheduler.lacks_memory("b")
-    machine.run(1.3)
-    assert machine.view("b").why.startswith("b has been loading")
+    assert machine.after(1.3).view("b").why.startswith("b has been loading")
     assert not machine.scheduler.lacks_memory("b")
     machine.run(9.0)
     phases = machine.records[-1].phases
@@ -343,13 +336,11 @@ def test_the_occupancy_follows_each_model_from_its_reservation_to_its_end() -> N
         return residents, reserved, device.free // GIB
 
     assert held() == ([], [], 17)
-    busy = machine.request("a", 20.0)
-    machine.run(0.5)
+    busy = machine.request("a", 20.0).after(0.5)
     assert held() == ([], [("a", 8)], 9), "while it loads"
     machine.run(5.0)
     assert held() == ([("a", 8, False)], [], 9)
-    machine.request("b", 60.0)
-    machine.run(5.0)
+    machine.request("b", 60.0).after(5.0)
     assert held() == ([("a", 8, False)], [("b", 12)], 0), "while it drains"
     machine.finish(busy)
     machine.run(10.0)

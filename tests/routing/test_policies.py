@@ -8,8 +8,6 @@ from llmsnap.routing.residency import Action
 from tests.routing.facts import ready, waiting
 from tests.routing.world import World
 
-# --- policy ---------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("policy", [Fair(SchedulerOptions()), Fifo(SchedulerOptions())])
 def test_what_every_policy_keeps_to(policy: Policy) -> None:
@@ -21,8 +19,6 @@ def test_what_every_policy_keeps_to(policy: Policy) -> None:
     assert policy.rank_changes_at(target, 1e9) == NEVER
     assert policy.rank(target, 50.0) < policy.rank(waiting("u", 20.0), 50.0)
 
-
-# --- fair -----------------------------------------------------------------------------------------
 
 FAIR = Fair(SchedulerOptions(max_hold_s=120.0))
 
@@ -86,29 +82,22 @@ def test_the_rank_changes_once_by_itself() -> None:
     assert FAIR.rank(model, 129.9) > FAIR.rank(waiting("b", 9.0), 130.0)
 
 
-# --- fifo -----------------------------------------------------------------------------------------
-
-
 def test_a_ready_model_is_served_whatever_waits() -> None:
     world = World("a b", policy="fifo", queue_timeout_s=0.0)
-    first = world.request("a")
-    world.run(1.0)
+    first = world.request("a").after(1.0)
     asked = world.request("b")
     for _ in range(100):
         second = world.request("a")
-        world.run(100.0)
-        assert second.in_flight
+        assert second.after(100.0).in_flight
         world.finish(first)
         first = second
     assert asked.pending
     world.finish(first)
-    world.run(1.5)
-    assert asked.in_flight
+    assert asked.after(1.5).in_flight
 
 
 def test_requests_for_the_same_model_share_its_turn() -> None:
     world = World("a b", policy="fifo")
     for name in "abab":
         world.request(name, 1.0)
-    world.run(60.0)
-    assert world.started == ["a", "b"]
+    assert world.after(60.0).started == ["a", "b"]

@@ -117,9 +117,7 @@ def test_the_idle_model_that_costs_least_leaves_a_full_cluster_and_no_other() ->
     cluster = Cluster("a b c near", 2, here="near")
     cluster.world.serve("near", "a", "b")
     cluster.world.request("a", 0.0)
-    asked = cluster.world.request("c")
-    cluster.world.run(60.0)
-    assert asked.in_flight
+    assert cluster.world.request("c").after(60.0).in_flight
     assert cluster.refused == ["c"]
     assert cluster.evicted == [("c", "b")]
     record = cluster.world.records[-1]
@@ -133,13 +131,11 @@ def test_a_start_is_tried_again_three_times_when_others_take_what_becomes_free(o
     cluster = Cluster("a b c d e big", 5, gpus={"big": 3})
     cluster.world.serve("a", "b", "c", "d", "e")
     cluster.others = [others]
-    asked = cluster.world.request("big")
-    cluster.world.run(60.0)
+    asked = cluster.world.request("big").after(60.0)
     assert leavers(cluster) == ["a", "b", "c"]
     assert len(cluster.refused) == (1 + RETRIES if others else 3)
     if others:
         assert asked.reason is msg.RefusalReason.FAILED
-        assert asked.refused
         assert asked.refused.error is FULL
     else:
         assert asked.in_flight
@@ -150,9 +146,7 @@ def test_a_model_of_a_group_is_stopped_where_its_sleep_would_keep_the_machine() 
     cluster = Cluster("a b", 1, groups=groups, a=ModelRules("a", can_sleep=True))
     cluster.world.on_swap = None
     cluster.world.serve("a")
-    asked = cluster.world.request("b")
-    cluster.world.run(30.0)
-    assert asked.in_flight
+    assert cluster.world.request("b").after(30.0).in_flight
     assert cluster.refused == ["b"]
     assert cluster.world.state("a") == "stopped"
 
@@ -173,8 +167,7 @@ def test_models_leave_before_the_start_where_the_engine_tells_what_is_free(
     cluster = Cluster("a b d c near", 1, 2, here="near", **settings_of)  # type: ignore[arg-type]
     cluster.world.serve("a", "b", "d")
     cluster.tell()
-    found = cluster.world.request(asked)
-    cluster.world.run(300.0)
+    found = cluster.world.request(asked).after(300.0)
     assert leavers(cluster) == left
     assert bool(cluster.refused) is (not left and asked == "c"), "the engine has the last word"
     assert found.in_flight is not bool(cluster.refused)
@@ -215,9 +208,7 @@ def test_a_model_leaves_on_a_machine_with_the_label(offers: tuple[str, ...]) -> 
     cluster = Cluster("a b c", 1, 1, labels={"b": "h100", "c": "h100"})
     cluster.world.serve("a", "b")
     cluster.tell(*offers)
-    asked = cluster.world.request("c")
-    cluster.world.run(60.0)
-    assert asked.in_flight
+    assert cluster.world.request("c").after(60.0).in_flight
     assert leavers(cluster) == ["b"]
     assert not cluster.refused
 
@@ -228,9 +219,7 @@ def test_figures_that_are_wrong_cost_a_refusal_and_one_more_model() -> None:
     cluster.nodes = (9,)
     cluster.tell()
     cluster.nodes = (1,)
-    asked = cluster.world.request("b")
-    cluster.world.run(60.0)
-    assert asked.in_flight
+    assert cluster.world.request("b").after(60.0).in_flight
     assert (cluster.refused, leavers(cluster)) == (["b"], ["a"])
 
 
@@ -415,8 +404,7 @@ def test_whatever_comes_each_request_ends_and_only_models_of_a_full_cluster_leav
         cluster.others[0] = others
         if is_told:
             cluster.tell()
-        cluster.world.request(name, hold_s)
-        cluster.world.run(pause_s)
+        cluster.world.request(name, hold_s).after(pause_s)
     rest(cluster.world)
     everything_ended(cluster.world)
     assert not set(leavers(cluster)) & {"x", "y", *pinned.split()}
@@ -444,6 +432,5 @@ def test_with_true_figures_no_start_fails_that_can_work_and_no_model_leaves_with
     cluster.world.on_swap = check
     for name in names:
         asked = cluster.world.request(name, 0.0)
-        cluster.world.run(60.0)
-        assert asked.returned is (cluster.gpus[name] <= max(nodes))
+        assert asked.after(60.0).returned is (cluster.gpus[name] <= max(nodes))
     assert set(cluster.refused) <= {"e"}

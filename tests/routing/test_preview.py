@@ -37,8 +37,7 @@ def shown(world: World, **supposed: Any) -> dict[str, Any]:
 
 def test_a_preview_says_who_would_leave_how_and_what_that_frees() -> None:
     world = machine()
-    world.request("b", 100.0)
-    world.run(3.0)
+    world.request("b", 100.0).after(3.0)
     found = shown(world)
     assert found["leaving"] == [
         {"model": "a", "action": "sleep", "frees": 6 * GIB, "busy": False, "idle_s": 12.0}
@@ -49,8 +48,7 @@ def test_a_preview_says_who_would_leave_how_and_what_that_frees() -> None:
     assert found["frees"] == {"a": {"gpu0": 6 * GIB, "gpu1": 0, "ram": -2 * GIB}}
     assert [(each["victims"], each["lost_by"]) for each in found["considered"]] == [(["b"], "cost")]
     assert found["eta_s"] == pytest.approx(1.2, abs=0.3)  # a sleep, and a load
-    world.request("a", 100.0)
-    world.run(1.23456)
+    world.request("a", 100.0).after(1.23456)
     both = shown(world)
     (leaves,) = both["leaving"]
     assert (leaves["model"], leaves["busy"], leaves["idle_s"]) == ("a", True, None)
@@ -102,8 +100,7 @@ def test_the_rule_of_when_is_shown_in_unix_time(due: Due | None, shown: object) 
 def test_the_memory_before_and_after_a_swap_is_what_models_held() -> None:
     world = machine()
     before = world.scheduler.occupancy()
-    world.request("c", 1.0)
-    world.run(10.0)
+    world.request("c", 1.0).after(10.0)
     first, second, ram = memory_document(before, world.scheduler.occupancy())
     assert first == {
         "device": "gpu0", "capacity_bytes": 16 * GIB, "reserve_bytes": 0, "others_bytes": 0,

@@ -19,8 +19,7 @@ def test_a_request_waits_for_a_load_and_is_granted_at_once_after_it() -> None:
     world = World("a")
     asked = world.request("a")
     assert world.state("a") == "starting"
-    world.run(1.0)
-    assert asked.granted_at == 1.0
+    assert asked.after(1.0).granted_at == 1.0
     assert world.request("a").waited_s == 0
     assert world.request("a", never_swap=True).in_flight
     assert world.refusal("nope").reason is RefusalReason.UNKNOWN
@@ -29,8 +28,7 @@ def test_a_request_waits_for_a_load_and_is_granted_at_once_after_it() -> None:
 def test_newcomers_are_refused_when_every_slot_is_taken_and_waiters_keep_their_place() -> None:
     world = World("a", a=ModelRules("a", concurrency_limit=2))
     first, _, third = world.requests("a", 3)
-    world.run(1.0)
-    assert third.pending
+    assert third.after(1.0).pending
     refused = world.refusal("a")
     assert (refused.reason, refused.retry_after_s) == (RefusalReason.TOO_MANY, 1.0)
     assert "all 2 slots of a are taken" in refused.why
@@ -42,11 +40,9 @@ def test_newcomers_are_refused_when_every_slot_is_taken_and_waiters_keep_their_p
 def test_all_models_together_serve_so_many_requests_and_the_oldest_waiter_is_next() -> None:
     world = World("a b", group("all", "a b", swap=False), concurrency_limit=2, slow="b")
     first, second, third = world.requests("a", 3)
-    late = world.request("b")
-    world.run(1.0)
+    late = world.request("b").after(1.0)
     assert (first.in_flight, second.in_flight, third.pending) == (True, True, True)
-    world.run(700.0)
-    assert world.state("b") == "ready"
+    assert world.after(700.0).state("b") == "ready"
     assert late.pending
     refused = world.refusal("b")
     assert (refused.reason, refused.retry_after_s) == (RefusalReason.TOO_MANY, 1.0)
@@ -73,8 +69,7 @@ def test_a_client_that_leaves_is_gone_at_once_and_leaves_nothing_behind() -> Non
     world = World("a b")
     asked, other = world.requests("a", 2)
     world.leave(asked)
-    world.run(1.0)
-    assert asked.granted_at is None
+    assert asked.after(1.0).granted_at is None
     assert other.in_flight
     for _ in range(2):
         world.leave(other)
@@ -90,10 +85,8 @@ def test_a_client_that_leaves_is_gone_at_once_and_leaves_nothing_behind() -> Non
 @pytest.mark.parametrize("timeout_s", [3660.0, 0.0])
 def test_the_queue_deadline_says_who_was_in_the_way(timeout_s: float) -> None:
     world = World("a b", queue_timeout_s=timeout_s, max_hold_s=10_000.0)
-    world.request("a")
-    world.run(1.0)
-    asked = world.request("b")
-    world.run(3660.0)
+    world.request("a").after(1.0)
+    asked = world.request("b").after(3660.0)
     if not timeout_s:
         assert asked.pending
         return
@@ -120,8 +113,7 @@ def test_a_request_may_shorten_its_wait_but_not_extend_it() -> None:
 def test_never_swap_is_told_the_state_and_when_to_come_back(load_s: float) -> None:
     world = World("a")
     if load_s:
-        world.request("a")
-        world.run(load_s)
+        world.request("a").after(load_s)
     refused = world.refusal("a", never_swap=True)
     assert refused.reason is RefusalReason.NOT_READY
     assert refused.state == ("starting" if load_s else "stopped")
@@ -133,8 +125,7 @@ def test_one_failure_is_forgiven_the_second_is_remembered() -> None:
     world.models["a"].failures = 3
     for retry_after_s in (None, 1.0):
         asked = world.request("a")
-        world.run(1.0)
-        assert asked.refused
+        assert asked.after(1.0).refused
         assert (asked.refused.reason, asked.refused.retry_after_s) == (
             RefusalReason.FAILED,
             retry_after_s,
@@ -155,16 +146,11 @@ def test_a_model_that_evicts_others_backs_off_for_longer() -> None:
     world.models["b"].failures = 99
     waits = []
     for _ in range(12):
-        world.request("b")
-        world.run(2.0)
-        world.request("a", 0.0)
-        world.run(2.0)
+        world.request("b").after(2.0)
+        world.request("a", 0.0).after(2.0)
         waits.append(round(world.view("b").backoff_s))
         world.run(700.0)
     assert waits[-1] > 590
-
-
-# --- the hot path ---------------------------------------------------------------------------------
 
 
 def serving(models: int = 1, ttl_s: float = 0.0) -> Scheduler:

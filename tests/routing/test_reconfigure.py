@@ -62,8 +62,7 @@ def test_nothing_happens_to_unchanged_models() -> None:
         world.configure()
     assert len(world.effects) == before
     world.finish(stream)
-    world.run(5.0)
-    assert waiting.in_flight
+    assert waiting.after(5.0).in_flight
 
 
 def test_new_limits_apply_to_the_living_process() -> None:
@@ -85,10 +84,8 @@ def test_a_new_ttl_applies_to_a_model_that_idles_already() -> None:
     world.run(100.0)
     world.rules["a"] = ModelRules("a", ttl_s=110.0)
     world.configure()
-    world.run(10.0)
-    assert world.state("a") == "stopping"
-    world.run(1.0)
-    assert world.state("a") == "stopped"
+    assert world.after(10.0).state("a") == "stopping"
+    assert world.after(1.0).state("a") == "stopped"
 
 
 @pytest.mark.parametrize("how", ["restarted", "removed and added again"])
@@ -102,11 +99,9 @@ def test_a_restarted_model_drains_without_limit_and_returns_with_the_next_reques
         world.rules["a"] = ModelRules("a")
         world.configure()
     waiting = world.request("a")
-    world.run(3000.0)
-    assert waiting.pending
+    assert waiting.after(3000.0).pending
     world.finish(stream)
-    world.run(1.5)
-    assert waiting.in_flight
+    assert waiting.after(1.5).in_flight
     assert world.started == ["a", "a"]
     assert not world.cuts
     assert not world.retired
@@ -114,12 +109,10 @@ def test_a_restarted_model_drains_without_limit_and_returns_with_the_next_reques
 
 def test_a_restarted_model_that_loads_is_loaded_anew_for_its_waiters() -> None:
     world = World("a", slow="a")
-    waiting = world.request("a")
-    world.run(10.0)
+    waiting = world.request("a").after(10.0)
     world.models["a"].load_s = 1.0
     world.configure(restart=["a"])
-    world.run(1.5)
-    assert waiting.in_flight
+    assert waiting.after(1.5).in_flight
     assert world.started == ["a", "a"]
 
 
@@ -142,8 +135,7 @@ def test_a_sleeping_model_is_stopped_by_a_restart() -> None:
     world.sleep("a")
     world.run(1.0)
     world.configure(restart=["a"])
-    world.run(1.0)
-    assert world.state("a") == "stopped"
+    assert world.after(1.0).state("a") == "stopped"
 
 
 def test_models_come_and_go_and_one_that_goes_refuses_its_waiters_and_drains() -> None:
@@ -158,8 +150,7 @@ def test_models_come_and_go_and_one_that_goes_refuses_its_waiters_and_drains() -
     assert world.retired == ["b"]
     world.run(100.0)
     world.finish(stream)
-    world.run(1.0)
-    assert world.retired == ["b", "a"]
+    assert world.after(1.0).retired == ["b", "a"]
     assert not world.scheduler._state.models
 
 
@@ -167,8 +158,7 @@ def test_a_removed_model_that_loads_is_aborted() -> None:
     world = World("a", slow="a")
     asked = world.request("a")
     remove(world, "a")
-    world.run(0.5)
-    assert asked.refused
+    assert asked.after(0.5).refused
     assert world.retired == ["a"]
 
 
@@ -178,12 +168,10 @@ def test_models_that_may_no_longer_be_together_part_at_the_next_swap() -> None:
     world.occupy("b")
     world.residency = APART
     world.configure()
-    world.run(100.0)
-    assert world.state("a") == world.state("b") == "ready", "a reload evicts none"
+    assert world.after(100.0).state("a") == world.state("b") == "ready", "a reload evicts none"
     world.crash("b")
     world.request("b")
-    world.run(0.1)
-    assert world.state("a") == "stopping"
+    assert world.after(0.1).state("a") == "stopping"
 
 
 @pytest.mark.parametrize("groups", [APART, TOGETHER])
@@ -192,8 +180,7 @@ def test_a_reload_opens_only_gates_that_need_not_be_shut_any_more(groups: Groups
     world.residency = groups
     world.configure()
     assert held.in_flight is (groups is TOGETHER)
-    world.run(1.0)
-    assert asked.in_flight is (groups is TOGETHER)
+    assert asked.after(1.0).in_flight is (groups is TOGETHER)
 
 
 def test_a_reload_ends_the_list_of_preloads_but_not_the_load() -> None:
@@ -202,8 +189,7 @@ def test_a_reload_ends_the_list_of_preloads_but_not_the_load() -> None:
     world.configure()
     assert [p.outcome for p in world.preloads] == [Outcome.SUPERSEDED] * 2
     world.preload("a")
-    world.run(1.0)
-    assert world.preloads[2:] == [PreloadEnded("a", Outcome.OK)]
+    assert world.after(1.0).preloads[2:] == [PreloadEnded("a", Outcome.OK)]
     assert world.started == ["a"]
 
 
@@ -220,8 +206,7 @@ def test_shutdown_refuses_waiters_and_lets_requests_in_flight_end() -> None:
     assert world.refusal("a").reason is RefusalReason.SHUTDOWN
     world.run(9.0)
     world.finish(stream)
-    world.run(0.5)
-    assert world.shutdown_done
+    assert world.after(0.5).shutdown_done
     assert not world.cuts
     assert world.next_at() is None, "no timer is left"
 
@@ -233,11 +218,9 @@ def test_shutdown_cuts_what_outlasts_the_drain_and_a_second_one_at_once(again: b
     world.shutdown(10.0)
     if again:
         world.shutdown(0.0)
-    world.run(0.0 if again else 10.0)
-    assert stream.returned
+    assert stream.after(0.0 if again else 10.0).returned
     assert world.cuts[0].reason is CutReason.SHUTDOWN
-    world.run(0.5)
-    assert world.shutdown_done
+    assert world.after(0.5).shutdown_done
 
 
 def test_shutdown_stops_all_models_side_by_side() -> None:
@@ -247,11 +230,9 @@ def test_shutdown_stops_all_models_side_by_side() -> None:
     world.serve("a", "b")
     sleep = world.sleep("b")
     world.request("c")
-    world.run(1.0)
-    assert world.outcome(sleep) is Outcome.OK
+    assert world.after(1.0).outcome(sleep) is Outcome.OK
     world.shutdown(10.0)
-    world.run(0.5)
-    assert world.shutdown_done
+    assert world.after(0.5).shutdown_done
 
 
 def test_shutdown_of_nothing_is_done_at_once() -> None:
@@ -268,8 +249,7 @@ def test_shutdown_does_not_wait_for_what_cannot_be_stopped() -> None:
     world.serve("a")
     world.models["a"].stop_fails = True
     world.shutdown()
-    world.run(1.0)
-    assert world.shutdown_done
+    assert world.after(1.0).shutdown_done
 
 
 def test_shutdown_during_an_eviction_stops_who_was_put_to_sleep() -> None:
@@ -279,5 +259,4 @@ def test_shutdown_during_an_eviction_stops_who_was_put_to_sleep() -> None:
     sleep = world.sleep("a")
     world.shutdown()
     assert world.outcome(sleep) is Outcome.SHUTDOWN
-    world.run(1.0)
-    assert world.shutdown_done
+    assert world.after(1.0).shutdown_done

@@ -26,8 +26,6 @@ from llmsnap.routing.residency import Groups
 from llmsnap.routing.scheduler import Scheduler
 from tests.routing.world import World, group, matrix
 
-# --- record ---------------------------------------------------------------------------------------
-
 
 class Told:
     """A recorder that keeps the events."""
@@ -64,13 +62,11 @@ def recording() -> Told:
     world.configure(changed=["c"])
     world.models["a"].load_steps = (msg.Step("restore", 0.25),)
     world.preload("c", "b")
-    world.request("a", 20.0, max_wait_s=90.0)
-    world.run(3.0)
+    world.request("a", 20.0, max_wait_s=90.0).after(3.0)
     world.leave(world.request("b"))
     world.models["b"].failures, world.models["b"].held_s = 1, 0.5
     for wait_s in (40.0, 10.0):
-        world.request("b", 1.0)
-        world.run(wait_s)
+        world.request("b", 1.0).after(wait_s)
     world.suspect("b")
     world.run(1.0)
     world.sleep("a")
@@ -79,8 +75,7 @@ def recording() -> Told:
     world.crash("c")
     world.unload()
     world.run(5.0)
-    world.request("a")
-    world.run(0.5)
+    world.request("a").after(0.5)
     world.unload("a")
     world.run(5.0)
     world.request("a", 0.0)
@@ -148,9 +143,6 @@ def test_the_first_difference_is_shown() -> None:
 def test_what_is_no_recording_is_refused(line: str | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         replay([line]) if line else decode({"type": "Nonsense"})
-
-
-# --- recording ------------------------------------------------------------------------------------
 
 
 def test_lines_from_before_and_after_the_opening_are_kept_in_order(tmp_path: Path) -> None:

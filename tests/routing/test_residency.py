@@ -126,8 +126,7 @@ def test_a_model_whose_room_others_hold_waits_and_says_why() -> None:
     assert world.preview("a")["answer"] == "blocked"
     world.run(20.0)
     world.refigure(Memory([gpu(14)], [need("a", 6)]))
-    world.run(1.0)
-    assert asked.in_flight
+    assert asked.after(1.0).in_flight
 
 
 def test_a_blocked_request_is_refused_at_its_deadline_with_the_reason() -> None:
@@ -135,8 +134,7 @@ def test_a_blocked_request_is_refused_at_its_deadline_with_the_reason() -> None:
     world = World("a", residency=crowded, queue_timeout_s=60.0)
     asked, load = world.request("a"), world.load("a")
     hasty = world.request("a", max_wait_s=7.0)
-    world.run(60.0)
-    assert asked.refused
+    assert asked.after(60.0).refused
     assert (asked.refused_at, hasty.refused_at) == (60.0, 7.0)
     assert asked.reason is hasty.reason is RefusalReason.QUEUE_TIMEOUT
     assert asked.refused.why == CROWDED

@@ -315,8 +315,7 @@ class Life(RuleBasedStateMachine):
         everything_ended(world)
         assert all(command in world.answers for command in self.commands)
         world.shutdown(5.0)
-        world.run(1e5)
-        assert world.shutdown_done
+        assert world.after(1e5).shutdown_done
         assert world.request("a").refused
 
 

@@ -258,8 +258,7 @@ def test_how_soon_a_model_can_serve() -> None:
     assert standings(world, "a") == [Standing.STARTING]
     world.run(100.0)
     assert standings(world, "a") == [Standing.READY]
-    world.request("b")
-    world.run(10.0)
+    world.request("b").after(10.0)
     assert standings(world, "a", "b") == [Standing.DRAINING, Standing.STARTING]
     world.finish(first)
     assert standings(world, "a") == [Standing.LEAVING]

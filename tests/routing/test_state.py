@@ -9,8 +9,6 @@ from llmsnap.routing.state import SchedulerState
 from llmsnap.routing.timing import KEPT, Backoff, Durations, DurationStats, Timers, delay_s
 from tests.routing.facts import ready
 
-# --- timing --------------------------------------------------------------------------------------
-
 BOOM = RuntimeError("boom")
 
 
@@ -114,9 +112,6 @@ def test_what_answers_take_usually_follows_the_latest_ones() -> None:
         usual.append(model.answer_s)
     assert usual[:3] == [5.0, 7.0, 8.75]
     assert usual[-1] == pytest.approx(1.0, abs=0.1)
-
-
-# --- models --------------------------------------------------------------------------------------
 
 
 # --- the whole -----------------------------------------------------------------------------------

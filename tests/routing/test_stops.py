@@ -20,15 +20,12 @@ def test_a_suspected_model_is_checked_when_it_is_drained_and_stopped_only_if_fau
     world.suspect("a")
     world.suspect("a")
     newcomer = world.request("a")
-    world.run(20.0)
-    assert newcomer.pending
+    assert newcomer.after(20.0).pending
     assert "is to be checked first" in world.view("a").why
     world.finish(stream)
-    world.run(0.25)
-    assert world.state("a") == ("stopping" if faulty else "ready")
+    assert world.after(0.25).state("a") == ("stopping" if faulty else "ready")
     assert newcomer.pending is faulty
-    world.run(1.5)
-    assert newcomer.in_flight, "a restart serves those who wait"
+    assert newcomer.after(1.5).in_flight, "a restart serves those who wait"
     assert len(world.records) == 1 + faulty
 
 
@@ -37,10 +34,8 @@ def test_a_check_does_not_wait_for_ever_and_cuts_what_a_broken_server_holds() ->
     stream = world.occupy("a")
     world.models["a"].faulty = True
     world.suspect("a")
-    world.run(30.0)
-    assert not stream.returned
-    world.run(0.25)
-    assert world.cuts[0].reason is CutReason.FAULTY
+    assert not stream.after(30.0).returned
+    assert world.after(0.25).cuts[0].reason is CutReason.FAULTY
     world.run(0.5)
     assert (stream.returned, world.state("a")) == (True, "stopped")
 
@@ -58,8 +53,7 @@ def test_a_model_that_leaves_meanwhile_is_not_suspected_any_more(end: str) -> No
             world.crash("a")
         case "swap" | "sleep":
             world.request("b", 0.0)
-    world.run(60.0)
-    assert world.state("a") == ("asleep" if end == "sleep" else "stopped")
+    assert world.after(60.0).state("a") == ("asleep" if end == "sleep" else "stopped")
     if end == "unload":
         assert world.outcome(command) is Outcome.OK
     world.models["a"].faulty = False
@@ -70,10 +64,8 @@ def test_an_idle_model_that_works_goes_idle_after_its_check() -> None:
     world = World("a", a=ModelRules("a", ttl_s=4.1))
     world.serve("a")
     world.suspect("a")  # 0.1 s before its idle clock runs out
-    world.run(0.2)
-    assert world.state("a") == "ready"
-    world.run(0.5)
-    assert world.state("a") == "stopping"
+    assert world.after(0.2).state("a") == "ready"
+    assert world.after(0.5).state("a") == "stopping"
 
 
 # --- unload --------------------------------------------------------------------------------------
@@ -84,8 +76,7 @@ def test_unload_cuts_what_is_in_flight_and_answers_when_the_process_is_gone() ->
     stream = world.occupy("a")
     commands = [world.unload("a"), world.unload("a")]
     assert (world.state("a"), stream.in_flight) == ("stopping", True), "it waits for no request"
-    world.run(0.25)
-    assert stream.returned
+    assert stream.after(0.25).returned
     assert [each.reason for each in world.cuts] == [CutReason.UNLOADED]
     assert [world.outcome(each) for each in commands] == [None, None]
     world.run(0.25)
@@ -100,33 +91,27 @@ def test_unload_with_drain_lets_requests_end_and_newcomers_wait_for_the_next_loa
     stream = world.occupy("a")
     command = world.unload("a", drain=True)
     newcomer = world.request("a")
-    world.run(60.0)
-    assert newcomer.pending
+    assert newcomer.after(60.0).pending
     assert world.outcome(command) is None
     world.finish(stream)
-    world.run(0.5)
-    assert world.outcome(command) is Outcome.OK
-    world.run(1.0)
-    assert newcomer.in_flight
+    assert world.after(0.5).outcome(command) is Outcome.OK
+    assert newcomer.after(1.0).in_flight
 
 
 def test_a_second_unload_may_cut_what_the_first_lets_end() -> None:
     world = World("a")
     stream = world.occupy("a")
     commands = [world.unload("a", drain=True), world.unload("a")]
-    world.run(0.5)
-    assert stream.returned
+    assert stream.after(0.5).returned
     assert [world.outcome(c) for c in commands] == [Outcome.OK] * 2
 
 
 def test_unload_interrupts_a_load_and_refuses_its_waiters() -> None:
     world = World("a", slow="a")
-    asked = world.request("a")
-    world.run(10.0)
+    asked = world.request("a").after(10.0)
     command = world.unload("a")
     assert asked.reason is RefusalReason.UNLOADED
-    world.run(0.5)
-    assert world.outcome(command) is Outcome.OK
+    assert world.after(0.5).outcome(command) is Outcome.OK
     assert world.state("a") == "stopped"
 
 
@@ -146,8 +131,7 @@ def test_unload_never_waits_behind_the_eviction_of_another_model() -> None:
     world.request("b")
     command = world.unload("b")
     assert world.outcome(command) is Outcome.OK
-    world.run(60.0)
-    assert world.records[-1].outcome is SwapOutcome.ABORTED
+    assert world.after(60.0).records[-1].outcome is SwapOutcome.ABORTED
     assert world.state("b") == "stopped"
 
 
@@ -158,8 +142,7 @@ def test_unload_stops_a_sleeping_model_and_one_that_falls_asleep() -> None:
         world.sleep("a")
         world.run(slept_s)
         command = world.unload("a")
-        world.run(1.0)
-        assert world.outcome(command) is Outcome.OK
+        assert world.after(1.0).outcome(command) is Outcome.OK
         assert world.state("a") == "stopped"
 
 
@@ -171,10 +154,8 @@ def test_unload_of_all_answers_when_the_last_is_gone() -> None:
     waiting = world.request("c")
     command = world.unload()
     assert waiting.refused
-    world.run(8.0)
-    assert world.outcome(command) is None
-    world.run(1.0)
-    assert world.outcome(command) is Outcome.OK
+    assert world.after(8.0).outcome(command) is None
+    assert world.after(1.0).outcome(command) is Outcome.OK
     assert world.state("a") == world.state("b") == world.state("c") == "stopped"
 
 
@@ -189,15 +170,13 @@ def test_a_model_that_cannot_be_stopped_fails_the_unload_once() -> None:
     assert (answer.outcome, answer.error) == (Outcome.FAILED, BOOM)
     world.models["a"].stop_fails = False
     again = world.unload("a")
-    world.run(1.0)
-    assert world.outcome(again) is Outcome.OK
+    assert world.after(1.0).outcome(again) is Outcome.OK
 
 
 def test_a_victim_that_is_unloaded_makes_room_all_the_same() -> None:
     world, _, asked, _ = gate_shut()
     world.unload("a")
-    world.run(1.5)
-    assert asked.in_flight
+    assert asked.after(1.5).in_flight
 
 
 def test_commands_that_have_nothing_to_do_are_answered_at_once() -> None:
@@ -228,24 +207,20 @@ def test_sleep_lets_requests_end_or_cuts_them_and_answers_when_it_is_asleep(drai
     assert [each.reason for each in world.cuts] == ([] if drain else [CutReason.SLEEP])
     assert stream.returned
     assert world.outcome(command) is Outcome.OK
-    world.run(0.1)
-    assert late.in_flight, "woken like for any request"
+    assert late.after(0.1).in_flight, "woken like for any request"
 
 
 def test_sleep_waits_for_a_load_and_the_waiters_of_before() -> None:
     world = World("a", a=ModelRules("a", can_sleep=True, concurrency_limit=1))
     first, second = world.requests("a", 2)
     command = world.sleep("a")
-    third = world.request("a")
-    world.run(1.0)
+    third = world.request("a").after(1.0)
     world.finish(first)
     assert second.in_flight
     world.finish(second)
     assert third.pending
-    world.run(0.2)
-    assert world.outcome(command) is Outcome.OK
-    world.run(0.1)
-    assert third.in_flight
+    assert world.after(0.2).outcome(command) is Outcome.OK
+    assert third.after(0.1).in_flight
 
 
 def test_sleep_of_a_sleeping_model_is_ok() -> None:
@@ -279,8 +254,7 @@ def test_an_unload_overrules_a_sleep_that_still_waits() -> None:
     world = World("a", a=SLEEPY)
     world.occupy("a")
     sleep, unload = world.sleep("a"), world.unload("a")
-    world.run(1.0)
-    assert world.outcome(sleep) is Outcome.STOPPED
+    assert world.after(1.0).outcome(sleep) is Outcome.STOPPED
     assert world.outcome(unload) is Outcome.OK
     world.serve("a")
     unload, sleep = world.unload("a"), world.sleep("a")
@@ -292,8 +266,7 @@ def test_a_swap_that_puts_the_model_to_sleep_answers_the_sleep_too() -> None:
     world.serve("a")
     world.request("b")
     command = world.sleep("a")
-    world.run(0.2)
-    assert world.outcome(command) is Outcome.OK
+    assert world.after(0.2).outcome(command) is Outcome.OK
 
 
 # --- idle clocks ---------------------------------------------------------------------------------
@@ -309,17 +282,13 @@ def test_an_idle_model_is_stopped_its_ttl_after_its_load_or_last_request() -> No
     world.models["a"].load_s = 100.0
     world.load("a")
     for span in (159.0, 50.0, 59.5):
-        world.run(span)
-        assert world.state("a") == "ready"
+        assert world.after(span).state("a") == "ready"
         world.request("a", 0.0)
     stream = world.request("a")
-    world.run(1000.0)
-    assert world.state("a") == "ready", "a long request is not idle"
+    assert world.after(1000.0).state("a") == "ready", "a long request is not idle"
     world.finish(stream)
-    world.run(59.9)
-    assert world.state("a") == "ready"
-    world.run(0.6)
-    assert world.state("a") == "stopped"
+    assert world.after(59.9).state("a") == "ready"
+    assert world.after(0.6).state("a") == "stopped"
 
 
 def test_an_idle_model_sleeps_first_and_is_stopped_later() -> None:
@@ -329,13 +298,10 @@ def test_an_idle_model_sleeps_first_and_is_stopped_later() -> None:
     }
     world = World("a b", group("g", "a b", swap=False), **rules)
     world.request("a", 0.0)
-    world.request("b", 0.0)
-    world.run(12.0)
+    world.request("b", 0.0).after(12.0)
     assert (world.state("a"), world.state("b")) == ("asleep", "ready")
-    world.run(88.0)
-    assert world.state("a") == "asleep"
-    world.run(2.0)
-    assert world.state("a") == "stopped"
+    assert world.after(88.0).state("a") == "asleep"
+    assert world.after(2.0).state("a") == "stopped"
 
 
 def test_a_sleeping_model_that_is_waited_for_is_not_stopped() -> None:
@@ -343,11 +309,9 @@ def test_a_sleeping_model_that_is_waited_for_is_not_stopped() -> None:
     world.serve("a")
     stream = world.occupy("b")
     asked = world.request("a")
-    world.run(60.0)
-    assert world.state("a") == "asleep"
+    assert world.after(60.0).state("a") == "asleep"
     world.finish(stream)
-    world.run(1.0)
-    assert asked.in_flight
+    assert asked.after(1.0).in_flight
 
 
 def test_the_clock_goes_on_when_a_swap_comes_to_nothing() -> None:
@@ -358,5 +322,4 @@ def test_the_clock_goes_on_when_a_swap_comes_to_nothing() -> None:
     world.occupy("b")
     world.run(20.0)
     world.leave(world.request("c"))
-    world.run(60.0)
-    assert world.state("a") == "stopped"
+    assert world.after(60.0).state("a") == "stopped"

@@ -23,8 +23,7 @@ SLEEPY = ModelRules("a", can_sleep=True)
 def test_a_record_has_what_each_phase_took() -> None:
     world = World("a b", max_hold_s=20.0)
     stream = world.occupy("a")
-    world.request("b")
-    world.run(6.0)
+    world.request("b").after(6.0)
     world.later(3.0, lambda: world.finish(stream))
     world.run(30.0)
     record = world.records[-1]
@@ -48,8 +47,7 @@ def test_parts_of_leaving_and_loading_are_phases_of_a_record() -> None:
     x.load_steps = (Step("canary", 0.5), Step("failed_wake", 1.0), Step("failed_check", 0.25))
     world.run(1.0)
     asked = world.request("x")
-    world.run(10.0)
-    assert asked.waited_s == 6.0, "the longer stop, and the load"
+    assert asked.after(10.0).waited_s == 6.0, "the longer stop, and the load"
     assert world.records[-1].evicted == (Eviction("a", Action.STOP), Eviction("b", Action.STOP))
     assert world.records[-1].phases == (
         *(("wait", 0.0), ("save", 0.75), ("hook", 0.5), ("evict", 0.75)),
@@ -62,9 +60,7 @@ def test_parts_of_leaving_and_loading_are_phases_of_a_record() -> None:
     assert world.records[-1].phases[-3:] == (("save", 0.625), ("evict", 0.0), ("load", 1.0))
     world.finish(world.asked[max(world.serving["a"])])
     x.load_steps, x.failures = (Step("failed_wake", 1.0), Step("failed_check", 0.25)), 1
-    refused = world.request("x")
-    world.run(10.0)
-    assert refused.reason is RefusalReason.FAILED
+    assert world.request("x").after(10.0).reason is RefusalReason.FAILED
     failed = (("failed_wake", 1.0), ("failed_check", 0.25), ("load", 2.75))
     assert world.records[-1].phases[-3:] == failed
 
@@ -97,18 +93,14 @@ def test_a_swap_waits_from_when_it_was_asked_for_first(asked: str, waits_s: floa
         world.run(10.0)
     world.run(10.0)
     world.finish(stream)
-    world.run(10.0)
-    assert world.records[-1].phases[0] == ("wait", waits_s)
+    assert world.after(10.0).records[-1].phases[0] == ("wait", waits_s)
 
 
 def test_no_gate_shuts_before_all_of_them_may() -> None:
     world = World("a b x", group("one", "a b", swap=False), group("two", "x"))
-    world.request("a")
-    world.run(100.0)
-    world.request("b")
-    world.run(1.0)
-    world.request("x")
-    world.run(5.0)
+    world.request("a").after(100.0)
+    world.request("b").after(1.0)
+    world.request("x").after(5.0)
     assert world.request("a").in_flight  # b became ready too lately
     world.run(5.0)
     assert world.request("a").pending
@@ -121,27 +113,22 @@ def test_gates_open_again_when_the_waiters_leave_before_the_eviction() -> None:
     assert held.in_flight
     assert world.records[-1].outcome is SwapOutcome.ABORTED
     assert not world.records[-1].evicted
-    world.run(1000.0)
-    assert world.started == ["a"]
+    assert world.after(1000.0).started == ["a"]
 
 
 def test_a_long_drain_opens_the_gates_once_more() -> None:
     world, stream, asked, held = gate_shut(max_hold_s=60.0, queue_timeout_s=0.0)
     world.run(54.0)  # the gate shut 5 s after b was asked for
     assert held.pending
-    world.run(1.0)
-    assert held.in_flight
+    assert held.after(1.0).in_flight
     assert world.request("a").in_flight
     world.run(10_000.0)
     assert world.request("a").in_flight
     world.finish(stream)  # the last request of before is over: now the gates shut for good
-    shut_out = world.request("a")
-    world.run(1000.0)
-    assert shut_out.pending
+    assert world.request("a").after(1000.0).pending
     for other in list(world.serving["a"].values()):
         world.finish(other)
-    world.run(1.5)
-    assert asked.in_flight
+    assert asked.after(1.5).in_flight
     assert world.records[-1].reopened
 
 
@@ -149,30 +136,24 @@ def test_a_victim_that_leaves_by_itself_is_waited_for() -> None:
     world = World("a b c", a=ModelRules("a", ttl_s=10.0))
     world.models["a"].stop_s = 30.0
     world.serve("a")
-    world.run(10.0)
-    assert world.state("a") == "stopping"
+    assert world.after(10.0).state("a") == "stopping"
     asked, load = world.request("b", 1.0), world.load("c")
     world.run(30.0)
     assert asked.returned or asked.in_flight
-    world.run(5.0)
-    assert not world.records[1].evicted
+    assert not world.after(5.0).records[1].evicted
     assert world.outcome(load)
 
 
 def test_a_target_that_is_being_stopped_is_loaded_after_that() -> None:
     world = World("a b", a=SLEEPY)
     world.serve("a")
-    stream = world.request("b")
-    world.run(100.0)
-    asked = world.request("a")
-    world.run(20.0)
+    stream = world.request("b").after(100.0)
+    asked = world.request("a").after(20.0)
     world.models["a"].stop_s = 10.0
     world.configure(restart=["a"])
     world.finish(stream)
-    world.run(5.0)
-    assert world.state("b") == "ready"
-    world.run(10.0)
-    assert asked.in_flight
+    assert world.after(5.0).state("b") == "ready"
+    assert asked.after(10.0).in_flight
     assert world.records[-1].kind is LoadKind.START
 
 
@@ -187,26 +168,20 @@ def test_unrelated_swaps_run_side_by_side_and_others_one_after_the_other() -> No
 
 def test_small_loads_cannot_keep_an_exclusive_model_out() -> None:
     world = World("x s t", group("big", "x"), group("small", "s t", **LOOSE))
-    stream = world.request("s")
-    world.run(100.0)
+    stream = world.request("s").after(100.0)
     big = world.request("x")
     small = world.request("t")  # could load beside s, but x waits and would evict it
-    world.run(5.0)
-    assert world.started == ["s"]
+    assert world.after(5.0).started == ["s"]
     world.finish(stream)
-    world.run(1.5)
-    assert big.in_flight
-    world.run(1.0)
-    assert small.in_flight  # a non-exclusive model loads beside an exclusive one
+    assert big.after(1.5).in_flight
+    assert small.after(1.0).in_flight  # a non-exclusive model loads beside an exclusive one
 
 
 def test_a_load_nobody_waits_for_goes_on_while_nobody_needs_the_room() -> None:
     world = World("a b")
     world.leave(world.request("a"))
     world.run(0.5)
-    again = world.request("a")
-    world.run(0.5)
-    assert again.granted_at == 1.0
+    assert world.request("a").after(0.5).granted_at == 1.0
     assert world.started == ["a"]
 
 
@@ -215,8 +190,7 @@ def test_a_load_that_is_in_nobodys_way_is_not_aborted() -> None:
     world.models["x"].load_s = 30.0
     world.leave(world.request("x"))
     asked = world.request("s")  # loads beside x, but not while x loads and would evict it
-    world.run(31.0)
-    assert asked.in_flight
+    assert asked.after(31.0).in_flight
     assert world.state("x") == "ready"
 
 
@@ -227,8 +201,7 @@ def test_who_comes_back_while_the_load_is_aborted_is_served_by_the_next() -> Non
     world.leave(world.request("b"))
     asked = world.request("a")
     world.models["a"].load_s = 1.0
-    world.run(1.5)
-    assert asked.in_flight
+    assert asked.after(1.5).in_flight
 
 
 def test_what_can_be_known_is_checked_once_before_anybody_is_disturbed() -> None:
@@ -236,8 +209,7 @@ def test_what_can_be_known_is_checked_once_before_anybody_is_disturbed() -> None
     world.occupy("a")
     world.requests("b", 2)
     assert world.checks == [CheckStart("b", ("a",))]
-    world.run(100.0)
-    assert len(world.checks) == 1
+    assert len(world.after(100.0).checks) == 1
 
 
 # --- failures -------------------------------------------------------------------------------------
@@ -247,16 +219,12 @@ def test_a_victim_that_cannot_be_stopped_fails_the_swap_and_nothing_else() -> No
     world = World("a b")
     world.serve("a")
     world.models["a"].stop_fails = True
-    asked = world.request("b")
-    world.run(1.0)
-    assert asked.reason is RefusalReason.FAILED
+    assert world.request("b").after(1.0).reason is RefusalReason.FAILED
     assert world.state("a") == "stopping"
     waiting = world.request("b")
-    world.run(60.0)
-    assert waiting.pending  # a still holds the memory
+    assert waiting.after(60.0).pending  # a still holds the memory
     world.die("a")
-    world.run(1.0)
-    assert waiting.in_flight
+    assert waiting.after(1.0).in_flight
 
 
 def test_a_failed_load_tells_all_who_wait_and_brings_nothing_back() -> None:
@@ -280,15 +248,13 @@ def test_a_check_that_fails_when_the_swap_begins_leaves_the_victims_ready() -> N
     world.models["b"].check_fails = True
     asked, held = world.request("b"), world.request("a")
     assert held.pending
-    world.run(0.0)
-    assert asked.refused
+    assert asked.after(0.0).refused
     assert asked.refused.error is BOOM
     assert held.in_flight
     world.finish(held)
     world.request("b")
     command = world.unload("a")  # asked for while it was to be evicted
-    world.run(0.5)
-    assert world.outcome(command) is Outcome.OK
+    assert world.after(0.5).outcome(command) is Outcome.OK
     assert world.state("a") == "stopped"
 
 
@@ -298,13 +264,11 @@ def test_a_load_that_cannot_be_stopped_holds_its_room_until_it_dies() -> None:
     world.request("a")
     command = world.unload("a")
     asked = world.request("b")
-    world.run(60.0)
-    assert world.outcome(command) is Outcome.FAILED
+    assert world.after(60.0).outcome(command) is Outcome.FAILED
     assert world.state("a") == "stopping"
     assert asked.pending
     world.die("a")
-    world.run(1.0)
-    assert asked.in_flight
+    assert asked.after(1.0).in_flight
 
 
 def test_a_failed_check_refuses_the_waiters_and_opens_the_gates() -> None:
@@ -312,8 +276,7 @@ def test_a_failed_check_refuses_the_waiters_and_opens_the_gates() -> None:
     world.tell(msg.CheckFailed("b", BOOM))
     assert asked.reason is RefusalReason.FAILED
     assert held.in_flight
-    world.run(100.0)
-    assert world.started == ["a"]
+    assert world.after(100.0).started == ["a"]
     assert world.view("b").failures == 1
 
 
@@ -341,22 +304,18 @@ def test_those_who_wait_survive_the_first_crash_of_their_model_and_not_the_secon
     world.crash("a")
     assert first.returned
     assert second.pending
-    world.run(5.0)
-    assert second.in_flight
+    assert second.after(5.0).in_flight
     world.crash("a")
-    assert third.refused
     assert third.refused.error is BOOM
 
 
 def test_those_who_wait_behind_a_gate_survive_a_late_crash() -> None:
     world, _, asked, held = gate_shut()
     world.crash("a")
-    world.run(1.0)
-    assert asked.in_flight  # no model left to evict
+    assert asked.after(1.0).in_flight  # no model left to evict
     assert held.pending
     world.finish(asked)
-    world.run(5.0)
-    assert held.in_flight
+    assert held.after(5.0).in_flight
 
 
 def test_a_load_that_ends_well_while_it_is_aborted_is_a_load() -> None:
@@ -364,10 +323,8 @@ def test_a_load_that_ends_well_while_it_is_aborted_is_a_load() -> None:
     world.models["a"].outruns_abort = True
     world.leave(world.request("a"))
     asked = world.request("b")
-    world.run(0.0)
-    assert world.records[-1].outcome is SwapOutcome.DONE
-    world.run(5.0)
-    assert asked.in_flight
+    assert world.after(0.0).records[-1].outcome is SwapOutcome.DONE
+    assert asked.after(5.0).in_flight
 
 
 def test_a_load_that_fails_while_it_is_aborted_is_no_failure() -> None:
@@ -382,8 +339,7 @@ def test_a_load_that_fails_while_it_is_aborted_is_no_failure() -> None:
     world.models["a"].load_s = 1.0
     world.tell(msg.LoadFailed(work, "a", BOOM))
     assert world.view("a").failures == 0
-    world.run(1.0)
-    assert asked.in_flight
+    assert asked.after(1.0).in_flight
 
 
 def test_durations_are_measured_by_kind_but_not_of_a_sleep_that_fails() -> None:
@@ -394,6 +350,5 @@ def test_durations_are_measured_by_kind_but_not_of_a_sleep_that_fails() -> None:
     assert (b.start.count, b.stop.last_s, b.wake.count) == (1, 0.5, 0)
     world.models["a"].sleep_fails = True
     command = world.sleep("a")
-    world.run(5.0)
-    assert world.outcome(command) is Outcome.FAILED
+    assert world.after(5.0).outcome(command) is Outcome.FAILED
     assert (world.view("a").stop.count, world.view("a").sleep.count) == (0, 1)

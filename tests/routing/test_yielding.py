@@ -91,8 +91,7 @@ def test_an_idle_model_is_stopped_instead_where_ram_has_no_room_for_it_asleep(
         found.residency = Groups([group("all", "a b", swap=False)])
     found.configure()
     found.serve("b", "a")
-    found.run(9.0)
-    assert found.state("a") == to
+    assert found.after(9.0).state("a") == to
     assert found.roomless == ([("a", "ram")] if to == "stopped" else [])
 
 
@@ -120,24 +119,20 @@ def test_one_model_after_the_other_leaves_until_the_reserve_is_free() -> None:
     busy = machine.request("b")
     take(machine, 7)
     began = machine.now
-    machine.run(30.0)
-    assert machine.yielded == [(began, "a"), (began + PAUSE_S, "c")]
+    assert machine.after(30.0).yielded == [(began, "a"), (began + PAUSE_S, "c")]
     states = [machine.state(name) for name in "abc"]
     assert states == ["asleep", "ready", "stopped"]
     take(machine, 12)
-    machine.run(30.0)
-    assert machine.state("b") == "ready", "it serves"
+    assert machine.after(30.0).state("b") == "ready", "it serves"
     machine.finish(busy)
     machine.run(30.0)
     assert [name for _, name in machine.yielded] == ["a", "c", "b"]
     waiting = machine.request("b")
-    machine.run(30.0)
-    assert waiting.pending
+    assert waiting.after(30.0).pending
     assert machine.scheduler.lacks_memory("b")
     assert f"other programs hold 12.0 GiB of gpu0 ({GAME})" in machine.view("b").why
     take(machine, 1)
-    machine.run(5.0)
-    assert waiting.granted_at is not None
+    assert waiting.after(5.0).granted_at is not None
     assert not machine.scheduler.lacks_memory("b")
 
 
@@ -145,8 +140,7 @@ def test_models_stay_unless_they_are_to_yield() -> None:
     machine = world(need("a", 4), yields=False)
     machine.serve("a")
     take(machine, 14)
-    machine.run(60.0)
-    assert machine.state("a") == "ready"
+    assert machine.after(60.0).state("a") == "ready"
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)

@@ -75,6 +75,7 @@ class Asked:
     model_id: str
     at: float
     hold_s: float | None
+    run: Callable[[float], None]
     granted_at: float | None = None
     refused: msg.Refuse | None = None
     refused_at: float | None = None
@@ -82,6 +83,11 @@ class Asked:
     returned: bool = False
     lacks: int = 0
     then: Callable[[], None] | None = None
+
+    def after(self, seconds: float) -> "Asked":
+        """Let *seconds* pass; return itself, for what is so then."""
+        self.run(seconds)
+        return self
 
     @property
     def waited_s(self) -> float:
@@ -163,7 +169,7 @@ class World:
         then: Callable[[], None] | None = None,
     ) -> Asked:
         """Ask for *model_id*; once granted it takes *hold_s*, None: until ``finish``."""
-        asked = Asked(next(self._numbers), model_id, self.now, hold_s, then=then)
+        asked = Asked(next(self._numbers), model_id, self.now, hold_s, self.run, then=then)
         self.asked[asked.ticket] = asked
         self.tell(msg.RequestArrived(asked.ticket, model_id, max_wait_s, never_swap))
         assert not (asked.granted_at is None and asked.refused is None and never_swap)
@@ -277,6 +283,11 @@ class World:
         while (at := self.next_at()) is not None and at <= end:
             self.step()
         self.now = end
+
+    def after(self, seconds: float) -> "World":
+        """Let *seconds* pass; return itself, for what is so then."""
+        self.run(seconds)
+        return self
 
     def step(self) -> bool:
         """Go to the next thing that happens; False: nothing ever will."""
