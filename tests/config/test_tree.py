@@ -5,40 +5,29 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from llmsnap.config import nodes
 from llmsnap.config import yaml as reading
-from llmsnap.config.nodes import (
-    MOST,
-    MOST_CHARS,
-    MOST_SUGGESTIONS,
-    Mapping,
-    Node,
-    Report,
-    Scalar,
-    Sequence,
-    find_node,
-    in_file_order,
-)
 from llmsnap.config.yaml import MAX_DEPTH, compose
 
 
-def read(text: str, **environ: str) -> tuple[Node | None, Report]:
-    report = Report()
+def read(text: str, **environ: str) -> tuple[nodes.Node | None, nodes.Report]:
+    report = nodes.Report()
     return compose(text, environ, report), report
 
 
-def tree(text: str, **environ: str) -> Mapping:
+def tree(text: str, **environ: str) -> nodes.Mapping:
     root, report = read(text, **environ)
     assert not report.problems
-    assert isinstance(root, Mapping)
+    assert isinstance(root, nodes.Mapping)
     return root
 
 
-def plain(node: Node | None) -> object:
-    if isinstance(node, Mapping):
+def plain(node: nodes.Node | None) -> object:
+    if isinstance(node, nodes.Mapping):
         return {key: plain(value) for key, value in node.entries.items()}
-    if isinstance(node, Sequence):
+    if isinstance(node, nodes.Sequence):
         return [plain(item) for item in node.items]
-    assert isinstance(node, Scalar)
+    assert isinstance(node, nodes.Scalar)
     return node.text
 
 
@@ -134,28 +123,28 @@ def test_a_reference_may_stand_unquoted_in_a_flow_list() -> None:
 
 
 def test_the_deepest_node_on_a_path_is_found() -> None:
-    root = compose("a:\n  b: [1, 2]\n", {}, Report())
+    root = compose("a:\n  b: [1, 2]\n", {}, nodes.Report())
     places = {("a", "b", 1): (2, 10), ("a", "b", 7): (2, 6), ("a", "x", "y"): (2, 3)}
-    found = {path: find_node(root, path) for path in places}
+    found = {path: nodes.find_node(root, path) for path in places}
     assert {path: (node.line, node.column) for path, node in found.items() if node} == places
-    assert find_node(None, ("a",)) is None
+    assert nodes.find_node(None, ("a",)) is None
 
 
 def test_problems_are_told_in_file_order_and_once_and_do_not_grow_without_bound() -> None:
-    report = Report()
+    report = nodes.Report()
     for line in (9, 2, 9):
-        report.error(("a",), "x", at=Scalar("", line, 1, plain=True))
-    assert [problem.line for problem in in_file_order(report.problems)] == [2, 9]
-    for number in range(MOST + 10):
+        report.error(("a",), "x", at=nodes.Scalar("", line, 1, plain=True))
+    assert [problem.line for problem in nodes.in_file_order(report.problems)] == [2, 9]
+    for number in range(nodes.MOST + 10):
         report.advise((), str(number))
-    assert len(report.advice) == MOST
+    assert len(report.advice) == nodes.MOST
     name = "x" * 1_000_000
     report.error(("models", name, name), f'"{name}" is no model', f'did you mean "{name}"?')
-    assert len(str(report.problems[-1])) <= 5 * MOST_CHARS
+    assert len(str(report.problems[-1])) <= 5 * nodes.MOST_CHARS
 
 
 def test_beyond_that_the_known_names_are_not_even_looked_at() -> None:
-    report, looked = Report(), []
+    report, looked = nodes.Report(), []
 
     def known() -> Iterator[str]:
         looked.append("at one")
@@ -163,11 +152,11 @@ def test_beyond_that_the_known_names_are_not_even_looked_at() -> None:
 
     for _ in range(1000):
         report.nearest("tll", known())
-    assert len(looked) == MOST_SUGGESTIONS
+    assert len(looked) == nodes.MOST_SUGGESTIONS
 
 
 def test_what_could_not_be_read_is_known_below_it_too() -> None:
-    report = Report()
+    report = nodes.Report()
     report.error(("a", "b"), "is wrong")
     report.suppress(("c",))
     assert report.already_reported(("a", "b", 0, "x"))

@@ -7,35 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmsnap.config import kinds, scalars
 from llmsnap.config.keys import ConfigKey, Section, Sections
-from llmsnap.config.kinds import (
-    Choice,
-    CommandLine,
-    Flag,
-    Json,
-    Kind,
-    Number,
-    Patterns,
-    Text,
-    Texts,
-    Unsupported,
-    ValueReader,
-)
 from llmsnap.config.nodes import Mapping, Report
-from llmsnap.config.scalars import (
-    Timestamp,
-    Value,
-    render,
-    resolve,
-    split_command,
-    strip_comments,
-    url_fault,
-    without_password,
-)
 from llmsnap.config.yaml import compose
 from llmsnap.errors import CommandProblem
 
-MEANINGS: list[tuple[str, Value]] = [
+MEANINGS: list[tuple[str, scalars.Value]] = [
     ("null", None),
     ("true", True),
     ("yes", "yes"),
@@ -52,22 +30,22 @@ MEANINGS: list[tuple[str, Value]] = [
     ("1e999", "1e999"),
     ("-", "-"),
     (".inf", math.inf),
-    ("2026-02-03", Timestamp("2026-02-03T00:00:00Z")),
+    ("2026-02-03", scalars.Timestamp("2026-02-03T00:00:00Z")),
     ("2026-02-30", "2026-02-30"),
-    ("2026-2-3 4:05:06.120", Timestamp("2026-02-03T04:05:06.12Z")),
-    ("2026-02-03T14:05:09-05:00", Timestamp("2026-02-03T14:05:09-05:00")),
+    ("2026-2-3 4:05:06.120", scalars.Timestamp("2026-02-03T04:05:06.12Z")),
+    ("2026-02-03T14:05:09-05:00", scalars.Timestamp("2026-02-03T14:05:09-05:00")),
     ("2026-02-03T14:05:09", "2026-02-03T14:05:09"),
 ]
 
 
 @pytest.mark.parametrize(("text", "meaning"), MEANINGS)
-def test_what_an_unquoted_scalar_means(text: str, meaning: Value) -> None:
-    found = resolve(text)
+def test_what_an_unquoted_scalar_means(text: str, meaning: scalars.Value) -> None:
+    found = scalars.resolve(text)
     assert (found, type(found)) == (meaning, type(meaning))
-    assert math.isnan(resolve(".nan"))  # type: ignore[arg-type]
+    assert math.isnan(scalars.resolve(".nan"))  # type: ignore[arg-type]
 
 
-RENDERED: list[tuple[Value, str]] = [
+RENDERED: list[tuple[scalars.Value, str]] = [
     ("as it is", "as it is"),
     (True, "true"),
     (0.7, "0.7"),
@@ -83,13 +61,13 @@ RENDERED: list[tuple[Value, str]] = [
 
 
 def test_how_a_value_is_written_into_text() -> None:
-    assert [render(value) for value, _ in RENDERED] == [text for _, text in RENDERED]
+    assert [scalars.render(value) for value, _ in RENDERED] == [text for _, text in RENDERED]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_rendered_float_reads_back_as_itself(number: float) -> None:
-    assert float(render(number)) == number
+    assert float(scalars.render(number)) == number
 
 
 COMMENTS = [
@@ -103,7 +81,7 @@ COMMENTS = [
 
 
 def test_comment_lines_are_removed() -> None:
-    assert [strip_comments(text) for text, _ in COMMENTS] == [left for _, left in COMMENTS]
+    assert [scalars.strip_comments(text) for text, _ in COMMENTS] == [left for _, left in COMMENTS]
 
 
 WORDS = [
@@ -130,18 +108,18 @@ WORDS = [
 
 @pytest.mark.parametrize(("text", "words"), WORDS)
 def test_words(text: str, words: list[str]) -> None:
-    assert split_command(text) == words
+    assert scalars.split_command(text) == words
 
 
 def test_no_word_at_all_is_an_error() -> None:
     for text in ("", "  \n\t", "# only a comment", "\\"):
         with pytest.raises(CommandProblem, match="empty command"):
-            split_command(text)
+            scalars.split_command(text)
 
 
 def test_a_megabyte_is_split_in_bounded_time() -> None:
-    assert len(split_command('"' + "a\\" * 500_000)[0]) > 500_000
-    assert len(split_command("x " * 100_000)) == 100_000
+    assert len(scalars.split_command('"' + "a\\" * 500_000)[0]) > 500_000
+    assert len(scalars.split_command("x " * 100_000)) == 100_000
 
 
 @pytest.mark.parametrize(
@@ -159,66 +137,68 @@ def test_a_megabyte_is_split_in_bounded_time() -> None:
     ],
 )
 def test_what_is_no_address_of_a_server_is_told(url: str, words: str) -> None:
-    assert words in url_fault(url)
-    assert bool(words) == bool(url_fault(url))
-    assert without_password("http://u:p@h/x@y") == "http://(hidden)@h/x@y"
-    assert without_password("http://h/x@y") == "http://h/x@y"
+    assert words in scalars.url_fault(url)
+    assert bool(words) == bool(scalars.url_fault(url))
+    assert scalars.without_password("http://u:p@h/x@y") == "http://(hidden)@h/x@y"
+    assert scalars.without_password("http://h/x@y") == "http://h/x@y"
 
 
-def read_value(kind: Kind, text: str) -> tuple[Any, Report]:
+def read_value(kind: kinds.Kind, text: str) -> tuple[Any, Report]:
     report = Report()
     root = compose(f"a: {text}", {}, report)
     assert isinstance(root, Mapping)
-    return kind.read(root.entries["a"], ("a",), ValueReader(report)), report
+    return kind.read(root.entries["a"], ("a",), kinds.ValueReader(report)), report
 
 
-READ: list[tuple[Kind, str, Any]] = [
-    (Text(), "123", "123"),
-    (Text(), "2026-02-03", "2026-02-03"),
-    (Text("x"), "~", "x"),
-    (CommandLine(), '"# c\\nrun"', "run"),
-    (Choice("a", words=("a", "b")), "b", "b"),
-    (Choice("a", words=("a", "b"), loose=True), "' B '", "b"),
-    (Number(1.0), "2", 2.0),
-    (Number(1, whole=True), "5.9", 5),
-    (Number(1, whole=True), "-5.9", -5),
-    (Flag(), "yes", True),
-    (Flag(True), "Off", False),
-    (Flag(None), "~", None),
-    (Texts(), "[a, ~, 1.50, '']", ("a", "1.50", "")),
-    (Patterns(("x",)), "~", ("x",)),
-    (Json(), "{1: {x: [1, yes]}}", {"1": {"x": [1, "yes"]}}),
-    (Json(), "~", {}),
-    (Section(ConfigKey("n", Number(1.0), "A number.")), "{}", {"n": 1.0}),
-    (Section(ConfigKey("n", Number(1.0), "A number.")), "~", {"n": 1.0}),
-    (Sections(Section(ConfigKey("n", Number(1.0), "A number.")), "x"), "~", ()),
-    (Unsupported(), "~", None),
+READ: list[tuple[kinds.Kind, str, Any]] = [
+    (kinds.Text(), "123", "123"),
+    (kinds.Text(), "2026-02-03", "2026-02-03"),
+    (kinds.Text("x"), "~", "x"),
+    (kinds.CommandLine(), '"# c\\nrun"', "run"),
+    (kinds.Choice("a", words=("a", "b")), "b", "b"),
+    (kinds.Choice("a", words=("a", "b"), loose=True), "' B '", "b"),
+    (kinds.Number(1.0), "2", 2.0),
+    (kinds.Number(1, whole=True), "5.9", 5),
+    (kinds.Number(1, whole=True), "-5.9", -5),
+    (kinds.Flag(), "yes", True),
+    (kinds.Flag(True), "Off", False),
+    (kinds.Flag(None), "~", None),
+    (kinds.Texts(), "[a, ~, 1.50, '']", ("a", "1.50", "")),
+    (kinds.Patterns(("x",)), "~", ("x",)),
+    (kinds.Json(), "{1: {x: [1, yes]}}", {"1": {"x": [1, "yes"]}}),
+    (kinds.Json(), "~", {}),
+    (Section(ConfigKey("n", kinds.Number(1.0), "A number.")), "{}", {"n": 1.0}),
+    (Section(ConfigKey("n", kinds.Number(1.0), "A number.")), "~", {"n": 1.0}),
+    (Sections(Section(ConfigKey("n", kinds.Number(1.0), "A number.")), "x"), "~", ()),
+    (kinds.Unsupported(), "~", None),
 ]
 
 
 @pytest.mark.parametrize(("kind", "text", "value"), READ)
-def test_what_fits_is_read(kind: Kind, text: str, value: Any) -> None:
+def test_what_fits_is_read(kind: kinds.Kind, text: str, value: Any) -> None:
     found, report = read_value(kind, text)
     assert found == value
     assert not report.problems
 
 
-MISFITS: list[tuple[Kind, str, str]] = [
-    (Text("x"), "[1]", "must be a text (found a list)"),
-    (Choice("a", words=("a", "b")), "c", "must be one of a, b (found c)"),
-    (Number(1.0), "x", "must be a number (found x)"),
-    (Number(1.0), "'1'", 'must be a number (found "1")'),
-    (Number(1.0, whole=True), "1e30", "must be at least"),
-    (Flag(), "maybe", "must be true or false (found maybe)"),
-    (Texts(), "x", "must be a list (found x)"),
-    (Texts(), "{b: 1}", "must be a list (found a mapping)"),
-    (Json(), "[1]", "must be a mapping (found a list)"),
-    (Unsupported(why="x", refused=True), "1", "not supported yet"),
+MISFITS: list[tuple[kinds.Kind, str, str]] = [
+    (kinds.Text("x"), "[1]", "must be a text (found a list)"),
+    (kinds.Choice("a", words=("a", "b")), "c", "must be one of a, b (found c)"),
+    (kinds.Number(1.0), "x", "must be a number (found x)"),
+    (kinds.Number(1.0), "'1'", 'must be a number (found "1")'),
+    (kinds.Number(1.0, whole=True), "1e30", "must be at least"),
+    (kinds.Flag(), "maybe", "must be true or false (found maybe)"),
+    (kinds.Texts(), "x", "must be a list (found x)"),
+    (kinds.Texts(), "{b: 1}", "must be a list (found a mapping)"),
+    (kinds.Json(), "[1]", "must be a mapping (found a list)"),
+    (kinds.Unsupported(why="x", refused=True), "1", "not supported yet"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "text", "words"), MISFITS)
-def test_what_does_not_fit_is_told_and_the_default_used(kind: Kind, text: str, words: str) -> None:
+def test_what_does_not_fit_is_told_and_the_default_used(
+    kind: kinds.Kind, text: str, words: str
+) -> None:
     found, report = read_value(kind, text)
     assert found == kind.default
     assert report.problems[0].what.startswith(words)

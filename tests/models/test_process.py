@@ -5,20 +5,8 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from llmsnap import errors
 from llmsnap.config import Endpoint, HookCall, Hooks, LauncherConfig, ModelConfig
-from llmsnap.errors import (
-    ChildExited,
-    Draining,
-    HealthTimeout,
-    LoadAborted,
-    NoCapacity,
-    NotReady,
-    OutOfMemory,
-    SleepFailed,
-    SleepNotConfigured,
-    StartFailed,
-    in_full,
-)
 from llmsnap.launchers import ExitStatus
 from llmsnap.models.process import Process
 from llmsnap.models.states import State, Trigger
@@ -150,9 +138,9 @@ def test_all_who_wait_share_the_error_of_a_failed_start(bench: Bench) -> None:
     bench.launcher.handles[0].exit(3)
     gevent.joinall(waiting)
     for task in waiting:
-        assert isinstance(task.value, ChildExited)
+        assert isinstance(task.value, errors.ChildExited)
         assert "exit code 3 while loading" in str(task.value)
-        assert "out of memory" in in_full(task.value)
+        assert "out of memory" in errors.in_full(task.value)
         assert "out of memory" not in str(task.value)
     assert bench.process.state is State.STOPPED
 
@@ -166,7 +154,7 @@ def test_a_load_that_ran_out_of_memory_says_so_by_the_last_output(bench: Bench) 
     bench.log.feed(b"CUDA error: out of memory\n")
     handle.gone.set()
     waiting.join(10)
-    assert isinstance(waiting.value, OutOfMemory)
+    assert isinstance(waiting.value, errors.OutOfMemory)
     shown = "m: out of memory while loading (CUDA out of memory): ended with exit code 1"
     assert str(waiting.value) == shown
 
@@ -183,22 +171,22 @@ def test_the_end_of_a_server_is_seen_by_who_asked_it(loaded: Bench) -> None:
     assert "exit code 9" in str(process.wait_end(address, 5.0)), "and it is not waited for again"
     process.ensure_ready()
     assert process.wait_end(process.address, 0.01) is None
-    assert isinstance(process.wait_end(address, 0.01), ChildExited), "of the run before"
+    assert isinstance(process.wait_end(address, 0.01), errors.ChildExited), "of the run before"
 
 
 def test_a_server_that_cannot_be_started_leaves_the_process_stopped(bench: Bench) -> None:
-    bench.launcher.refuse = StartFailed("m: command not found: serve")
-    with pytest.raises(StartFailed, match="not found"):
+    bench.launcher.refuse = errors.StartFailed("m: command not found: serve")
+    with pytest.raises(errors.StartFailed, match="not found"):
         bench.process.ensure_ready()
     assert bench.told == [State.STARTING, State.STOPPED]
-    with pytest.raises(NotReady):
+    with pytest.raises(errors.NotReady):
         _ = bench.process.address
 
 
 def test_the_wait_for_a_machine_is_part_of_a_load_that_fails_as_well(bench: Bench) -> None:
     bench.configure(runs_on=LauncherConfig("local", type="ray"))
-    bench.launcher.refuse = NoCapacity("m: no machine was free")
-    with pytest.raises(NoCapacity):
+    bench.launcher.refuse = errors.NoCapacity("m: no machine was free")
+    with pytest.raises(errors.NoCapacity):
         bench.process.ensure_ready()
     bench.launcher.refuse = None
     found = [bench.process.load_steps]
@@ -210,7 +198,7 @@ def test_the_wait_for_a_machine_is_part_of_a_load_that_fails_as_well(bench: Benc
 def test_a_server_that_never_gets_healthy_is_stopped(bench: Bench) -> None:
     bench.configure(health_check_timeout_s=0.1)
     bench.upstream.start()
-    with pytest.raises(HealthTimeout):
+    with pytest.raises(errors.HealthTimeout):
         bench.process.ensure_ready()
     assert bench.told == [State.STARTING, State.STOPPING, State.STOPPED]
     assert len(bench.launcher.handles[0].stops) == 1
@@ -227,7 +215,7 @@ def test_a_stop_aborts_a_load_wherever_it_is(bench: Bench, hangs: str) -> None:
         gevent.idle()
     bench.process.ensure_stopped("unloaded")
     load.join(3)
-    assert isinstance(load.value, LoadAborted)
+    assert isinstance(load.value, errors.LoadAborted)
     assert "unloaded" in str(load.value)
     assert bench.process.state is State.STOPPED
     assert "POST /good" not in bench.upstream.calls, "it was never ready"
@@ -251,7 +239,7 @@ def test_a_crash_is_told_at_once_and_the_next_start_waits_for_its_remains(loaded
 def test_a_failed_sleep_stops_the_server(loaded: Bench) -> None:
     loaded.upstream.statuses["/sleep2"] = 500
     why = "step 2 of 2 failed; it was stopped: POST /sleep2 answered"
-    with pytest.raises(SleepFailed, check=says(why)):
+    with pytest.raises(errors.SleepFailed, check=says(why)):
         loaded.process.ensure_asleep()
     assert loaded.process.state is State.STOPPED
     assert "GET /is_sleeping" in loaded.upstream.calls
@@ -281,17 +269,17 @@ def test_sleep_of_a_loading_model_waits_for_the_load(bench: Bench) -> None:
 
 
 def test_a_stopped_or_sleepless_model_cannot_sleep(bench: Bench) -> None:
-    with pytest.raises(NotReady):
+    with pytest.raises(errors.NotReady):
         bench.process.ensure_asleep()
     bench.configure(can_sleep=False)
-    with pytest.raises(SleepNotConfigured):
+    with pytest.raises(errors.SleepNotConfigured):
         bench.process.ensure_asleep()
 
 
 def test_a_retired_process_never_starts_again(loaded: Bench) -> None:
     loaded.process.retire("removed")
     assert loaded.process.state is State.SHUTDOWN
-    with pytest.raises(Draining):
+    with pytest.raises(errors.Draining):
         loaded.process.ensure_ready()
 
 
@@ -403,7 +391,7 @@ def test_a_failed_call_is_logged_and_the_next_one_made(
 
 def test_a_failed_call_may_fail_the_load(bench: Bench) -> None:
     with_hooks(bench, after_ready=(hook("/bad", fails=True), hook("/good")))
-    with pytest.raises(StartFailed, check=says("afterReady step 1 of 2 failed: POST /bad")):
+    with pytest.raises(errors.StartFailed, check=says("afterReady step 1 of 2 failed: POST /bad")):
         bench.load()
     assert bench.process.state is State.STOPPED
     assert "POST /good" not in bench.upstream.calls

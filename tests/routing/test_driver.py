@@ -5,23 +5,8 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from llmsnap import errors
 from llmsnap.config import DEFAULT_GROUP, Config, GroupConfig, ModelConfig
-from llmsnap.errors import (
-    ChildExited,
-    ClientGone,
-    Draining,
-    LlmsnapError,
-    LoadAborted,
-    ModelLeft,
-    NoCapacity,
-    NotReady,
-    OutOfMemory,
-    SleepFailed,
-    SleepNotConfigured,
-    StartFailed,
-    TooManyInFlight,
-    UnknownModel,
-)
 from llmsnap.models import State, Trigger
 from llmsnap.routing import messages as msg
 from llmsnap.routing.driver import ActiveSwap, Driver, Lease, Ticket
@@ -38,11 +23,11 @@ from tests.fakes.process import FakeProcess
 
 def test_a_cut_tells_why_and_wakes_the_holder() -> None:
     lease = Lease(7, "m", lambda _: None)
-    lease.cut(Draining("early"))
+    lease.cut(errors.Draining("early"))
     assert str(lease.cut_error) == "early", "remembered for who begins to hold it later"
     cuts: list[object] = []
     lease.on_cut = lambda: cuts.append(lease.cut_error)
-    error = Draining("now")
+    error = errors.Draining("now")
     lease.cut(error)
     assert cuts == [error]
 
@@ -62,15 +47,15 @@ def test_a_ticket_wakes_who_waits_for_it_with_a_lease_or_why_there_is_none() -> 
     assert ticket.take() is lease
     ticket.cancel()
     assert ends == [], "the lease was taken"
-    refused.settle(Draining("no"))
-    with pytest.raises(Draining, match="no"):
+    refused.settle(errors.Draining("no"))
+    with pytest.raises(errors.Draining, match="no"):
         refused.take()
 
 
 def test_a_load_that_was_given_up_does_not_begin() -> None:
     swap = ActiveSwap(StartSwap(7, "a", LoadKind.START))
     swap.aborted = True
-    with pytest.raises(LoadAborted, match="given up"):
+    with pytest.raises(errors.LoadAborted, match="given up"):
         swap.begin_loading(1.0)
     assert swap.loading_since is None
 
@@ -209,7 +194,7 @@ def test_a_load_without_success_has_its_parts_too_unless_it_never_began(
     if how == "unload":
         process.may_load.clear()
     else:
-        setattr(process, how, ChildExited("b: ended"))
+        setattr(process, how, errors.ChildExited("b: ended"))
     ticket = bench.driver.request("b")
     if how == "unload":
         assert process.loading.wait(3)
@@ -221,17 +206,17 @@ def test_a_load_without_success_has_its_parts_too_unless_it_never_began(
 
 def test_a_failed_sleep_frees_the_room_all_the_same(bench: Bench) -> None:
     bench.acquire("s").close()
-    bench.processes["s"].fail_sleep = SleepFailed("s: it does not sleep")
+    bench.processes["s"].fail_sleep = errors.SleepFailed("s: it does not sleep")
     bench.acquire("a").close()
     assert bench.processes["s"].state is State.STOPPED
 
 
 def test_who_waits_for_a_failed_load_gets_its_error(bench: Bench) -> None:
-    bench.processes["a"].fail_load = ChildExited("a: ended with exit code 3")
+    bench.processes["a"].fail_load = errors.ChildExited("a: ended with exit code 3")
     tickets = [bench.driver.request("a") for _ in range(2)]
     for ticket in tickets:
         assert ticket.wait(3)
-        with pytest.raises(LlmsnapError, match="unable to make a ready: a: ended") as caught:
+        with pytest.raises(errors.LlmsnapError, match="unable to make a ready: a: ended") as caught:
             ticket.take()
         assert caught.value.status == 502
 
@@ -240,8 +225,8 @@ def test_a_load_that_ran_out_of_memory_is_tried_twice_and_says_what_was_free(ben
     needs = Need("a", (Share("gpu0", 8 * GIB),))
     bench.driver.reconfigure(msg.ResidencyChanged(Memory([Device("gpu0", 16 * GIB)], [needs])))
     bench.observer.on_out_of_memory = lambda _: True
-    bench.processes["a"].fail_load = OutOfMemory("a: out of memory")
-    with pytest.raises(LlmsnapError, match=r"8\.0 GiB on gpu0, where 16\.0 GiB was free"):
+    bench.processes["a"].fail_load = errors.OutOfMemory("a: out of memory")
+    with pytest.raises(errors.LlmsnapError, match=r"8\.0 GiB on gpu0, where 16\.0 GiB was free"):
         bench.acquire("a")
     assert bench.processes["a"].loads == 2
 
@@ -252,8 +237,8 @@ def test_a_load_that_found_no_machine_is_tried_again_once_another_model_has_left
     pool = Pool("farm", (Need("a"), Need("b")))
     bench.driver.reconfigure(msg.ResidencyChanged(Pooled(Groups(), [pool])))
     bench.acquire("b").close()
-    bench.processes["a"].fail_load = NoCapacity("a: no machine of farm was free", 5.0)
-    with pytest.raises(LlmsnapError, match="no machine of farm was free") as caught:
+    bench.processes["a"].fail_load = errors.NoCapacity("a: no machine of farm was free", 5.0)
+    with pytest.raises(errors.LlmsnapError, match="no machine of farm was free") as caught:
         bench.acquire("a")
     assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
     assert bench.processes["b"].state is State.STOPPED
@@ -262,8 +247,8 @@ def test_a_load_that_found_no_machine_is_tried_again_once_another_model_has_left
 
 def test_what_can_be_known_is_checked_before_anything_is_evicted(bench: Bench) -> None:
     bench.acquire("a").close()
-    bench.processes["b"].fail_check = StartFailed("b: command not found")
-    with pytest.raises(LlmsnapError, match="command not found"):
+    bench.processes["b"].fail_check = errors.StartFailed("b: command not found")
+    with pytest.raises(errors.LlmsnapError, match="command not found"):
         bench.acquire("b")
     assert bench.processes["a"].state is State.READY
     assert bench.processes["b"].files_noted >= 1
@@ -271,7 +256,7 @@ def test_what_can_be_known_is_checked_before_anything_is_evicted(bench: Bench) -
 
 def test_a_failing_model_whose_files_changed_is_started_at_once(bench: Bench) -> None:
     process = bench.processes["a"]
-    process.fail_load = ChildExited("a: ended with exit code 3")
+    process.fail_load = errors.ChildExited("a: ended with exit code 3")
     for _ in range(2):
         assert bench.driver.request("a").wait(3)
     assert process.files_noted == 2
@@ -300,7 +285,7 @@ def test_a_client_that_leaves_is_forgotten_or_its_lease_returned(bench: Bench) -
     ticket = bench.driver.request("a")
     ticket.cancel()
     ticket.cancel()
-    with pytest.raises(ClientGone):
+    with pytest.raises(errors.ClientGone):
         ticket.take()
     bench.processes["a"].may_load.set()
     bench.acquire("a").close()
@@ -318,14 +303,14 @@ def test_who_waited_in_vain_knows_for_which_swap(bench: Bench) -> None:
     leaves.cancel()
     bench.driver.unload(None)
     assert stays.wait(3)
-    bench.processes["a"].fail_load = ChildExited("a: ended with exit code 3")
+    bench.processes["a"].fail_load = errors.ChildExited("a: ended with exit code 3")
     bench.processes["a"].may_load.set()
     fails = bench.driver.request("a")
     assert fails.wait(3)
     aborted, failed = (swap.record.swap_id for swap in bench.swaps)
     assert [each.swap_id for each in (leaves, stays, fails)] == [aborted, aborted, failed]
     assert under_way == aborted
-    with pytest.raises(LoadAborted, match="unloaded"):
+    with pytest.raises(errors.LoadAborted, match="unloaded"):
         stays.take()
     assert leaves.load_s > 0
     refused_at_once = bench.driver.request("nobody")
@@ -335,9 +320,9 @@ def test_who_waited_in_vain_knows_for_which_swap(bench: Bench) -> None:
 def test_limits_refuse_and_are_no_failures_of_the_model(bench: Bench) -> None:
     lease = bench.acquire("b")
     for name, wishes, error in (
-        ("b", {}, TooManyInFlight),
-        ("nobody", {}, UnknownModel),
-        ("a", {"never_swap": True}, NotReady),
+        ("b", {}, errors.TooManyInFlight),
+        ("nobody", {}, errors.UnknownModel),
+        ("a", {"never_swap": True}, errors.NotReady),
     ):
         refused = bench.driver.request(name, **wishes)
         assert not refused.has_failed
@@ -353,7 +338,7 @@ def test_unload_cuts_and_answers_when_the_process_is_gone(bench: Bench) -> None:
     bench.processes["a"].may_stop.clear()
     unload = bench.tasks.spawn("unload", bench.driver.unload, "a")
     gevent.idle()
-    assert isinstance(cut[0], LoadAborted)
+    assert isinstance(cut[0], errors.LoadAborted)
     assert not unload.ready()
     bench.processes["a"].may_stop.set()
     unload.join()
@@ -365,19 +350,19 @@ def test_unload_cuts_and_answers_when_the_process_is_gone(bench: Bench) -> None:
 def test_sleep_by_hand(bench: Bench) -> None:
     bench.driver.sleep("s")
     assert bench.processes["s"].state is State.STOPPED, "there is nothing to put to sleep"
-    with pytest.raises(SleepNotConfigured):
+    with pytest.raises(errors.SleepNotConfigured):
         bench.driver.sleep("a")
     bench.driver.load("s")
     bench.driver.sleep("s")
     assert bench.processes["s"].state is State.ASLEEP
     bench.driver.load("s")
-    bench.processes["s"].fail_sleep = SleepFailed("s: no")
-    with pytest.raises(SleepFailed):
+    bench.processes["s"].fail_sleep = errors.SleepFailed("s: no")
+    with pytest.raises(errors.SleepFailed):
         bench.driver.sleep("s")
 
 
 def test_preloads_tell_how_they_ended(bench: Bench) -> None:
-    bench.processes["b"].fail_load = StartFailed("b: no")
+    bench.processes["b"].fail_load = errors.StartFailed("b: no")
     bench.driver.preload(("a", "b"))
     bench.wait_for(lambda: len(bench.preloads) == 2)
     found = [(p.model_id, p.outcome) for p in bench.preloads]
@@ -387,7 +372,7 @@ def test_preloads_tell_how_they_ended(bench: Bench) -> None:
 def test_a_removed_model_is_stopped_and_retired(bench: Bench) -> None:
     lease = bench.acquire("a")
     bench.driver.reconfigure(change_of(config("b")))
-    with pytest.raises(UnknownModel):
+    with pytest.raises(errors.UnknownModel):
         bench.driver.request("a").take()
     assert bench.processes["a"].state is State.READY, "it drains"
     lease.close()
@@ -402,7 +387,7 @@ def test_shutdown_refuses_and_stops_all(bench: Bench) -> None:
     gevent.idle()
     for ticket in (waiting, bench.driver.request("a")):
         assert ticket.wait(3)
-        with pytest.raises(Draining):
+        with pytest.raises(errors.Draining):
             ticket.take()
     assert not done.ready()
     lease.close()
@@ -432,7 +417,7 @@ def test_a_loose_lease_holds_up_no_swap_and_ends_before_the_server_does(bench: B
     bench.acquire("b").close()
     assert cuts == ["ready"]
     assert ended_cuts == []
-    assert isinstance(lease.cut_error, ModelLeft)
+    assert isinstance(lease.cut_error, errors.ModelLeft)
     lease.close()
     assert bench.processes["a"].state is State.STOPPED
     bench.acquire("a").close()
@@ -453,7 +438,7 @@ def test_a_loose_lease_outlasts_a_sleep_but_not_a_failed_one(bench: Bench) -> No
     assert cuts == []
     bench.acquire("s").close()
     assert bench.swaps[-1].record.kind is LoadKind.WAKE
-    bench.processes["s"].fail_sleep = SleepFailed("s: it does not sleep")
+    bench.processes["s"].fail_sleep = errors.SleepFailed("s: it does not sleep")
     bench.processes["s"].may_stop.set()
     bench.driver.unload("s")
     assert cuts == ["ready"]
@@ -505,7 +490,7 @@ def test_a_suspected_model_is_asked_and_restarted_if_it_does_not_work(
 def test_a_model_that_must_not_sleep_is_stopped_instead(bench: Bench) -> None:
     bench.acquire("s").close()
     bench.driver.forbid_sleep("s")
-    with pytest.raises(SleepNotConfigured):
+    with pytest.raises(errors.SleepNotConfigured):
         bench.driver.sleep("s")
     bench.acquire("a").close()
     assert bench.processes["s"].state is State.STOPPED

@@ -1,14 +1,6 @@
 import pytest
 
 from llmsnap.routing import messages as msg
-from llmsnap.routing.messages import (
-    Grant,
-    ModelRules,
-    RefusalReason,
-    SchedulerOptions,
-    StartSwap,
-    WakeMeAt,
-)
 from llmsnap.routing.residency import Groups, LoadKind
 from llmsnap.routing.scheduler import Scheduler
 from tests.parity import parity
@@ -22,15 +14,15 @@ def test_a_request_waits_for_a_load_and_is_granted_at_once_after_it() -> None:
     assert asked.after(1.0).granted_at == 1.0
     assert world.request("a").waited_s == 0
     assert world.request("a", never_swap=True).in_flight
-    assert world.refusal("nope").reason is RefusalReason.UNKNOWN
+    assert world.refusal("nope").reason is msg.RefusalReason.UNKNOWN
 
 
 def test_newcomers_are_refused_when_every_slot_is_taken_and_waiters_keep_their_place() -> None:
-    world = World("a", a=ModelRules("a", concurrency_limit=2))
+    world = World("a", a=msg.ModelRules("a", concurrency_limit=2))
     first, _, third = world.requests("a", 3)
     assert third.after(1.0).pending
     refused = world.refusal("a")
-    assert (refused.reason, refused.retry_after_s) == (RefusalReason.TOO_MANY, 1.0)
+    assert (refused.reason, refused.retry_after_s) == (msg.RefusalReason.TOO_MANY, 1.0)
     assert "all 2 slots of a are taken" in refused.why
     world.finish(first)
     assert third.in_flight
@@ -45,7 +37,7 @@ def test_all_models_together_serve_so_many_requests_and_the_oldest_waiter_is_nex
     assert world.after(700.0).state("b") == "ready"
     assert late.pending
     refused = world.refusal("b")
-    assert (refused.reason, refused.retry_after_s) == (RefusalReason.TOO_MANY, 1.0)
+    assert (refused.reason, refused.retry_after_s) == (msg.RefusalReason.TOO_MANY, 1.0)
     assert "all 2 slots of all models are taken" in refused.why
     world.finish(first)
     assert (third.in_flight, late.pending) == (True, True)
@@ -56,11 +48,11 @@ def test_all_models_together_serve_so_many_requests_and_the_oldest_waiter_is_nex
 
 
 def test_a_full_queue_refuses_with_the_time_a_load_takes() -> None:
-    world = World("a", a=ModelRules("a", queue_limit=2))
+    world = World("a", a=msg.ModelRules("a", queue_limit=2))
     world.requests("a", 2)
     world.run(0.25)
     refused = world.refusal("a")
-    assert refused.reason is RefusalReason.TOO_MANY
+    assert refused.reason is msg.RefusalReason.TOO_MANY
     assert "2 requests wait for a already (queueLimit)" in refused.why
     assert refused.retry_after_s == 4.75  # nothing measured yet: 5 s, of which some has passed
 
@@ -92,7 +84,7 @@ def test_the_queue_deadline_says_who_was_in_the_way(timeout_s: float) -> None:
         return
     assert asked.refused
     assert asked.refused_at == 3661.0
-    assert asked.refused.reason is RefusalReason.QUEUE_TIMEOUT
+    assert asked.refused.reason is msg.RefusalReason.QUEUE_TIMEOUT
     assert asked.refused.why == "a is serving 1 request for 61 min"
     assert asked.refused.waited_s == 3660.0
     assert asked.refused.retry_after_s
@@ -100,7 +92,7 @@ def test_the_queue_deadline_says_who_was_in_the_way(timeout_s: float) -> None:
 
 def test_a_request_may_shorten_its_wait_but_not_extend_it() -> None:
     world = World("a", queue_timeout_s=20.0, slow="a")
-    assert world.refusal("a", max_wait_s=0.0).reason is RefusalReason.QUEUE_TIMEOUT
+    assert world.refusal("a", max_wait_s=0.0).reason is msg.RefusalReason.QUEUE_TIMEOUT
     assert not world.started, "one that does not wait starts nothing"
     hasty, patient = (world.request("a", max_wait_s=seconds) for seconds in (10.0, 30.0))
     world.run(60.0)
@@ -115,7 +107,7 @@ def test_never_swap_is_told_the_state_and_when_to_come_back(load_s: float) -> No
     if load_s:
         world.request("a").after(load_s)
     refused = world.refusal("a", never_swap=True)
-    assert refused.reason is RefusalReason.NOT_READY
+    assert refused.reason is msg.RefusalReason.NOT_READY
     assert refused.state == ("starting" if load_s else "stopped")
     assert refused.retry_after_s == 5.0 - load_s
 
@@ -127,12 +119,12 @@ def test_one_failure_is_forgiven_the_second_is_remembered() -> None:
         asked = world.request("a")
         assert asked.after(1.0).refused
         assert (asked.refused.reason, asked.refused.retry_after_s) == (
-            RefusalReason.FAILED,
+            msg.RefusalReason.FAILED,
             retry_after_s,
         )
     world.run(0.25)
     refused = world.refusal("a")
-    assert refused.reason is RefusalReason.FAILED
+    assert refused.reason is msg.RefusalReason.FAILED
     assert str(refused.error) == "exited with code 1"
     assert refused.retry_after_s == 0.75
     world.run(0.75)
@@ -156,13 +148,13 @@ def test_a_model_that_evicts_others_backs_off_for_longer() -> None:
 def serving(models: int = 1, ttl_s: float = 0.0) -> Scheduler:
     """A scheduler whose model m0 is ready and whose other models wait for each other."""
     names = [f"m{number}" for number in range(models)]
-    rules = tuple(ModelRules(name, ttl_s=ttl_s) for name in names)
+    rules = tuple(msg.ModelRules(name, ttl_s=ttl_s) for name in names)
     groups = [group("own", "m0", persistent=True, exclusive=False)]
     scheduler = Scheduler()
     plan = Groups([*groups, group("rest", " ".join(names[1:]))])
-    scheduler.handle(msg.ConfigChanged(rules, plan, SchedulerOptions()), 0.0)
+    scheduler.handle(msg.ConfigChanged(rules, plan, msg.SchedulerOptions()), 0.0)
     effects = scheduler.handle(msg.RequestArrived(0, "m0"), 0.0)
-    work = next(effect.work for effect in effects if isinstance(effect, StartSwap))
+    work = next(effect.work for effect in effects if isinstance(effect, msg.StartSwap))
     scheduler.handle(msg.LoadDone(work, "m0", LoadKind.START, 1.0), 1.0)
     for number, name in enumerate(names[1:]):
         scheduler.handle(msg.RequestArrived(1000 + number, name), 1.0)
@@ -171,7 +163,7 @@ def serving(models: int = 1, ttl_s: float = 0.0) -> Scheduler:
 
 def test_a_grant_is_the_only_effect_on_the_hot_path() -> None:
     scheduler = serving()
-    assert scheduler.handle(msg.RequestArrived(1, "m0"), 2.0) == [Grant(1, "m0")]
+    assert scheduler.handle(msg.RequestArrived(1, "m0"), 2.0) == [msg.Grant(1, "m0")]
     assert scheduler.handle(msg.LeaseReturned(1, "m0"), 3.0) == []
 
 
@@ -193,5 +185,5 @@ def test_the_timer_is_set_only_when_it_changes() -> None:
     for ticket in range(5):
         scheduler.handle(msg.RequestArrived(ticket, "m0"), 20.0)
         assert scheduler.handle(msg.LeaseReturned(ticket, "m0"), 20.0) == []
-    assert scheduler.handle(msg.Tick(), 30.0) == [WakeMeAt(61.0)], "it came too early"
-    assert scheduler.handle(msg.Tick(), 61.0) == [WakeMeAt(80.0)]
+    assert scheduler.handle(msg.Tick(), 30.0) == [msg.WakeMeAt(61.0)], "it came too early"
+    assert scheduler.handle(msg.Tick(), 61.0) == [msg.WakeMeAt(80.0)]

@@ -2,15 +2,6 @@ import pytest
 
 from llmsnap.config import loads
 from llmsnap.routing import messages as msg
-from llmsnap.routing.messages import (
-    CutReason,
-    ModelRules,
-    Outcome,
-    PreloadEnded,
-    RefusalReason,
-    SchedulerOptions,
-    change_of,
-)
 from llmsnap.routing.residency import Groups
 from tests.routing.world import World, evicts, gate_shut, group
 
@@ -44,13 +35,13 @@ routing:
 
 
 def test_a_configuration_becomes_rules_groups_and_options() -> None:
-    change = change_of(loads(CONFIG), frozenset({"a"}))
+    change = msg.change_of(loads(CONFIG), frozenset({"a"}))
     assert change.rules == (
-        ModelRules("a", concurrency_limit=3, queue_limit=7, ttl_s=30),
-        ModelRules("b", sleep_after_s=5, can_sleep=True, priority=4),
+        msg.ModelRules("a", concurrency_limit=3, queue_limit=7, ttl_s=30),
+        msg.ModelRules("b", sleep_after_s=5, can_sleep=True, priority=4),
     )
     assert not evicts(change.residency, "a", "b")
-    assert change.options == SchedulerOptions("fifo", max_hold_s=9, queue_timeout_s=60)
+    assert change.options == msg.SchedulerOptions("fifo", max_hold_s=9, queue_timeout_s=60)
     assert change.restart == frozenset({"a"})
 
 
@@ -66,13 +57,13 @@ def test_nothing_happens_to_unchanged_models() -> None:
 
 
 def test_new_limits_apply_to_the_living_process() -> None:
-    world = World("a", a=ModelRules("a", concurrency_limit=1))
+    world = World("a", a=msg.ModelRules("a", concurrency_limit=1))
     _, second, third = world.requests("a", 3)
     world.run(1.0)
-    world.rules["a"] = ModelRules("a", concurrency_limit=2)
+    world.rules["a"] = msg.ModelRules("a", concurrency_limit=2)
     world.configure()
     assert second.in_flight
-    world.rules["a"] = ModelRules("a", concurrency_limit=1)
+    world.rules["a"] = msg.ModelRules("a", concurrency_limit=1)
     world.configure()
     world.finish(second)
     assert third.pending
@@ -82,7 +73,7 @@ def test_a_new_ttl_applies_to_a_model_that_idles_already() -> None:
     world = World("a")
     world.finish(world.occupy("a"))
     world.run(100.0)
-    world.rules["a"] = ModelRules("a", ttl_s=110.0)
+    world.rules["a"] = msg.ModelRules("a", ttl_s=110.0)
     world.configure()
     assert world.after(10.0).state("a") == "stopping"
     assert world.after(1.0).state("a") == "stopped"
@@ -96,7 +87,7 @@ def test_a_restarted_model_drains_without_limit_and_returns_with_the_next_reques
         world.configure(restart=["a"])
     else:
         remove(world, "a")
-        world.rules["a"] = ModelRules("a")
+        world.rules["a"] = msg.ModelRules("a")
         world.configure()
     waiting = world.request("a")
     assert waiting.after(3000.0).pending
@@ -130,7 +121,7 @@ def test_a_change_of_a_model_or_its_files_forgets_failures(change: str) -> None:
 
 
 def test_a_sleeping_model_is_stopped_by_a_restart() -> None:
-    world = World("a", a=ModelRules("a", can_sleep=True))
+    world = World("a", a=msg.ModelRules("a", can_sleep=True))
     world.serve("a")
     world.sleep("a")
     world.run(1.0)
@@ -140,13 +131,13 @@ def test_a_sleeping_model_is_stopped_by_a_restart() -> None:
 
 def test_models_come_and_go_and_one_that_goes_refuses_its_waiters_and_drains() -> None:
     world = World("a", group("g", "a b"))
-    world.rules["b"] = ModelRules("b")
+    world.rules["b"] = msg.ModelRules("b")
     world.configure()
     stream, waiting = world.occupy("a"), world.request("b")
     remove(world, "a")
     assert world.request("a").refused
     remove(world, "b")
-    assert waiting.reason is RefusalReason.UNKNOWN
+    assert waiting.reason is msg.RefusalReason.UNKNOWN
     assert world.retired == ["b"]
     world.run(100.0)
     world.finish(stream)
@@ -187,9 +178,9 @@ def test_a_reload_ends_the_list_of_preloads_but_not_the_load() -> None:
     world = World("a b")
     world.preload("a", "b")
     world.configure()
-    assert [p.outcome for p in world.preloads] == [Outcome.SUPERSEDED] * 2
+    assert [p.outcome for p in world.preloads] == [msg.Outcome.SUPERSEDED] * 2
     world.preload("a")
-    assert world.after(1.0).preloads[2:] == [PreloadEnded("a", Outcome.OK)]
+    assert world.after(1.0).preloads[2:] == [msg.PreloadEnded("a", msg.Outcome.OK)]
     assert world.started == ["a"]
 
 
@@ -201,9 +192,9 @@ def test_shutdown_refuses_waiters_and_lets_requests_in_flight_end() -> None:
     stream, waiting = world.occupy("a"), world.request("b")
     load = world.load("b")
     world.shutdown(10.0)
-    assert waiting.reason is RefusalReason.SHUTDOWN
-    assert world.outcome(load) is Outcome.SHUTDOWN
-    assert world.refusal("a").reason is RefusalReason.SHUTDOWN
+    assert waiting.reason is msg.RefusalReason.SHUTDOWN
+    assert world.outcome(load) is msg.Outcome.SHUTDOWN
+    assert world.refusal("a").reason is msg.RefusalReason.SHUTDOWN
     world.run(9.0)
     world.finish(stream)
     assert world.after(0.5).shutdown_done
@@ -219,18 +210,18 @@ def test_shutdown_cuts_what_outlasts_the_drain_and_a_second_one_at_once(again: b
     if again:
         world.shutdown(0.0)
     assert stream.after(0.0 if again else 10.0).returned
-    assert world.cuts[0].reason is CutReason.SHUTDOWN
+    assert world.cuts[0].reason is msg.CutReason.SHUTDOWN
     assert world.after(0.5).shutdown_done
 
 
 def test_shutdown_stops_all_models_side_by_side() -> None:
     world = World(
-        "a b c", group("g", "a b c", swap=False), slow="c", b=ModelRules("b", can_sleep=True)
+        "a b c", group("g", "a b c", swap=False), slow="c", b=msg.ModelRules("b", can_sleep=True)
     )
     world.serve("a", "b")
     sleep = world.sleep("b")
     world.request("c")
-    assert world.after(1.0).outcome(sleep) is Outcome.OK
+    assert world.after(1.0).outcome(sleep) is msg.Outcome.OK
     world.shutdown(10.0)
     assert world.after(0.5).shutdown_done
 
@@ -240,8 +231,8 @@ def test_shutdown_of_nothing_is_done_at_once() -> None:
     world.shutdown()
     assert world.shutdown_done
     commands = world.sleep("a"), world.load("a"), world.unload("a")
-    shut = Outcome.SHUTDOWN
-    assert [world.outcome(each) for each in commands] == [shut, shut, Outcome.OK]
+    shut = msg.Outcome.SHUTDOWN
+    assert [world.outcome(each) for each in commands] == [shut, shut, msg.Outcome.OK]
 
 
 def test_shutdown_does_not_wait_for_what_cannot_be_stopped() -> None:
@@ -253,10 +244,10 @@ def test_shutdown_does_not_wait_for_what_cannot_be_stopped() -> None:
 
 
 def test_shutdown_during_an_eviction_stops_who_was_put_to_sleep() -> None:
-    world = World("a b", a=ModelRules("a", can_sleep=True))
+    world = World("a b", a=msg.ModelRules("a", can_sleep=True))
     world.serve("a")
     world.request("b")
     sleep = world.sleep("a")
     world.shutdown()
-    assert world.outcome(sleep) is Outcome.SHUTDOWN
+    assert world.outcome(sleep) is msg.Outcome.SHUTDOWN
     assert world.after(1.0).shutdown_done
