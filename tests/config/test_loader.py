@@ -31,11 +31,7 @@ def test_a_file_is_read_with_its_source_and_hash(tmp_path: Path, encoding: str) 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [
-        (None, "is no file"),
-        (b"a: 1\nb: \xff\n", "line 2 is not UTF-8"),
-        (b"\xff\xfea", "utf-16"),
-    ],
+    [(None, "is no file"), (b"a: 1\nb: \xff\n", "line 2 is not UTF-8"), (b"\xff\xfea", "utf-16")],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, content, words) -> None:
     file = tmp_path / "config.yaml"

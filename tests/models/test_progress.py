@@ -38,11 +38,7 @@ class World:
 
 @pytest.mark.parametrize(
     "activity",
-    [
-        TreeActivity(2 * MIB, 0, MIB),
-        TreeActivity(MIB, MIB, MIB),
-        TreeActivity(MIB, 0, 2 * MIB),
-    ],
+    [TreeActivity(2 * MIB, 0, MIB), TreeActivity(MIB, MIB, MIB), TreeActivity(MIB, 0, 2 * MIB)],
     ids=["moved", "disk", "memory"],
 )
 def test_bytes_are_a_sign(activity: TreeActivity) -> None:

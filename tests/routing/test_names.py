@@ -49,9 +49,7 @@ def test_a_model_is_found_by_id_and_alias(names, name: str, model_id: str) -> No
 
 
 @parity(
-    "Peers",
-    "a bare name that two peers offer: 404",
-    "the first peer that can be reached serves it",
+    "Peers", "a bare name that two peers offer: 404", "the first peer that can be reached serves it"
 )
 def test_a_peers_model_is_found_with_all_who_have_it(names) -> None:
     route = names.resolve("remote")
@@ -70,10 +68,7 @@ def test_our_own_come_before_a_peers(names, name: str) -> None:
 @parity("Peers", "`<peer>/<model>` always reaches a peer's model")
 @pytest.mark.parametrize(
     ("name", "peer", "upstream_name"),
-    [
-        ("box1/llama", "box1", "llama"),
-        ("box1/org/deep", "box1", "org/deep"),
-    ],
+    [("box1/llama", "box1", "llama"), ("box1/org/deep", "box1", "org/deep")],
 )
 def test_a_peer_may_be_named_with_its_model(names, name, peer, upstream_name) -> None:
     route = names.resolve(name)

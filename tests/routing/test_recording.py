@@ -137,8 +137,7 @@ def test_the_first_difference_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
-    [('{"schema_version": 99}', "schema version"), (None, "Nonsense")],
+    ("line", "words"), [('{"schema_version": 99}', "schema version"), (None, "Nonsense")]
 )
 def test_what_is_no_recording_is_refused(line: str | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -51,18 +51,14 @@ SLEEPER = Facts(leave_by=SLEEP)
     ],
 )
 def test_the_cheapest_idle_model_leaves_where_others_took_the_reserve(
-    needs: tuple[Need, ...],
-    others: int,
-    facts: dict[str, Facts],
-    leaves: tuple[str, Action] | None,
+    needs: tuple[Need, ...], others: int, facts: dict[str, Facts], leaves: tuple[str, Action] | None
 ) -> None:
     found = leaving(*needs, others=others, **facts)
     assert found == (None if leaves is None else Leaving(*leaves, "gpu0", GAME))
 
 
 @pytest.mark.parametrize(
-    ("in_ram", "others", "action"),
-    [(2, 0, SLEEP), (2, 1, STOP), (3, 0, STOP), (9, 0, STOP)],
+    ("in_ram", "others", "action"), [(2, 0, SLEEP), (2, 1, STOP), (3, 0, STOP), (9, 0, STOP)]
 )
 def test_a_model_is_stopped_where_ram_has_no_room_for_what_it_keeps_asleep(
     in_ram: int, others: int, action: Action
