@@ -1,7 +1,5 @@
 """Applies to every test: a deadline, and a check that no greenlet outlives it."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import os

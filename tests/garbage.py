@@ -1,7 +1,5 @@
 """What is left to Python's collector, because it refers to itself."""
 
-from __future__ import annotations
-
 import gc
 from collections import Counter
 from collections.abc import Callable

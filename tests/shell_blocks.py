@@ -4,8 +4,6 @@ Every block is run (``tests/e2e/test_docs_commands.py``), or an HTML comment on 
 says why not: ``<!-- not run: needs Docker -->``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The memory meter: readings become budgets, and budgets become known to the scheduler."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Machines of launchers: what their engines tell, and swaps on a full cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

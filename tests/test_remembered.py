@@ -1,7 +1,5 @@
 """What is remembered of definitions in a file of the state directory."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

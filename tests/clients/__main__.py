@@ -5,8 +5,6 @@
 Prints a table of cells and exits with 1 when one is red.
 """
 
-from __future__ import annotations
-
 # isort: off
 import llmsnap._monkey  # noqa: F401 - before all else
 # isort: on

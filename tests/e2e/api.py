@@ -1,7 +1,5 @@
 """What the tests of the HTTP surface share: servers for a whole module, peers, raw requests."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """The real command with real children, on each of its HTTP servers."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What was lost when a part of a cluster was killed: a table, printed at the end of the run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 

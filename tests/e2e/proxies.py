@@ -1,7 +1,5 @@
 """nginx and Caddy with the configurations of conf/, as a test puts them in front of llmsnap."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Our errors and assembled streams as the official client libraries read them."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -4,8 +4,6 @@ Without an early head (one that is sent before the server has answered): status 
 one: the same content as events of the route's API, errors as its error event.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

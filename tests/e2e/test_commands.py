@@ -1,7 +1,5 @@
 """Commands in processes of their own, against a real server: what only a process can show."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """The demo's config through the real command: on the simulator always, on a real model if here."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """``flask --app llmsnap.wsgi run --debug`` and ``llmsnap --debug``: for who works on llmsnap."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

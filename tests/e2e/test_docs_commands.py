@@ -1,7 +1,5 @@
 """Every shell command of the documentation is run, or the page says why it is not."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

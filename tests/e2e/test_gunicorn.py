@@ -1,7 +1,5 @@
 """What gunicorn's master does to its workers, and what becomes of the models then."""
 
-from __future__ import annotations
-
 import os
 import signal
 from typing import Any

@@ -4,8 +4,6 @@
 their environment.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

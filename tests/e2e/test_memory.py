@@ -1,7 +1,5 @@
 """A memory budget with real processes on pretend cards, which refuse what is too much."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Callable

@@ -4,8 +4,6 @@ A server that ends may leave what it held to another process (``--keep-memory``)
 gives memory back late; one that takes more than it says runs out of memory.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What shows why a response was slow, through the real command."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import http.client

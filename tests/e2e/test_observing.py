@@ -1,7 +1,5 @@
 """What only looks at a model's server loads none, takes no slot and keeps none."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """What servers of models show below /upstream: open streams, headers for browsers, their origin."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

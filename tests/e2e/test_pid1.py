@@ -1,7 +1,5 @@
 """As the first process of a container, llmsnap looks after what others leave behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """conf/nginx.conf and conf/Caddyfile as they are, in front of llmsnap: nothing is held back."""
 
-from __future__ import annotations
-
 import base64
 import os
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Each is started, and asked what its user would ask.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable

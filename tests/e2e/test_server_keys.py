@@ -1,7 +1,5 @@
 """A server that asks for a key of its own, behind an llmsnap that asks for another."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

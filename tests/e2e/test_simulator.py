@@ -1,7 +1,5 @@
 """The simulator as a command of its own."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import signal

@@ -1,7 +1,5 @@
 """The calls of dashboards, log tailers and loaders that were made for llama-swap."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import itertools

@@ -1,7 +1,5 @@
 """A running llmsnap continues with the store and state directory of an earlier release."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """The wheel in an empty environment, away from the checkout: start, demo, interface, a chat."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

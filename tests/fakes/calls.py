@@ -1,7 +1,5 @@
 """Inputs of the hot path in tests: requests, a queue that a test controls, a configuration."""
 
-from __future__ import annotations
-
 import io
 import json
 from itertools import count

@@ -1,7 +1,5 @@
 """Pretend cards: the file of devices that simulators report to; ``LLMSNAP_DEVICES`` names it."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """A clock that only a test advances."""
 
-from __future__ import annotations
-
 
 class Clock:
     def __init__(self, now: float = 0.0) -> None:

@@ -1,7 +1,5 @@
 """A launcher of scripted servers: the test decides when they respond and when they exit."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable
 
 from gevent.event import Event

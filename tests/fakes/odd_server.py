@@ -5,8 +5,6 @@ connection a little later. The text of the chat selects more: ``die`` ends the p
 first frame, ``wait`` responds only if another process of the same DIR got a request before.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import socket

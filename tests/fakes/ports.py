@@ -4,8 +4,6 @@ They are below the range of ephemeral ports, which outgoing connections could oc
 server binds, and outside the range of bench/processes.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from itertools import cycle

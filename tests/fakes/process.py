@@ -1,7 +1,5 @@
 """A process whose transitions take as long as a test wants."""
 
-from __future__ import annotations
-
 from gevent.event import Event
 
 from llmsnap.errors import ChildExited, LlmsnapError, LoadAborted

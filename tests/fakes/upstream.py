@@ -1,7 +1,5 @@
 """An inference server in this process: pywsgi on port 0, with gates that a test opens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

@@ -3,8 +3,6 @@
 python website.py --port PORT
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable, Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """A server that a test scripts byte by byte."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from gevent import socket, ssl

@@ -5,8 +5,6 @@
 Exits with 1 when an input failed; it is kept in ``tests/fuzz/corpus``.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import random

@@ -1,7 +1,5 @@
 """A chunked body: what is taken is what h11 takes, and the next request begins at the same byte."""
 
-from __future__ import annotations
-
 import re
 
 import h11

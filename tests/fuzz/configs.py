@@ -1,7 +1,5 @@
 """A configuration file: a Config comes out of it, or a ConfigError that says something."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

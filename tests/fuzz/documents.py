@@ -3,8 +3,6 @@
 Which model it names is what a key is checked against, so an upstream has to read the same one.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from contextlib import suppress

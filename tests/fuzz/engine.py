@@ -6,8 +6,6 @@ Atheris (libFuzzer) where it is installed: guided by what code an input reaches.
 are mutated at random, from the seed that is printed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib

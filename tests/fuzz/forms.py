@@ -1,7 +1,5 @@
 """An upload: it goes on as it came, and other parsers find in it the model that was authorised."""
 
-from __future__ import annotations
-
 import contextlib
 import email
 import io

@@ -3,8 +3,6 @@
 A head also means the same however it was cut, and however often and after whichever it came.
 """
 
-from __future__ import annotations
-
 from itertools import count
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What fuzzers of streams share: an input says in its first byte how it is cut into pieces."""
 
-from __future__ import annotations
-
 
 class Pieces:
     """A socket that gives *data* in pieces of *size* bytes at most."""

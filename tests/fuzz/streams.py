@@ -1,7 +1,5 @@
 """Answers on their way: frames of events, compressed bodies, and what they say of themselves."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import zlib

@@ -1,7 +1,5 @@
 """Inputs that are kept, because they once failed or reach what others do not, pass."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager

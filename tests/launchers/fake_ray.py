@@ -3,8 +3,6 @@
 It runs the entrypoints of jobs as processes of this machine, on pretended nodes.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -30,7 +28,7 @@ class Node:
     id: str
     host: str
     gpus: float = 2
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list["Job"] = field(default_factory=list)
     is_lost: bool = False
 
     @property

@@ -3,8 +3,6 @@
 Jobs are run as ``FakeRay`` runs them, with an environment of their own.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Launchers of clusters for tests, and what their servers print."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ LLMSNAP_RAY names the virtual environment that Ray is installed in. Each node ha
 its own, so that it can be killed with all that belongs to it, and an address from 127.0.0.10 on.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

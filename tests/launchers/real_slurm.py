@@ -5,8 +5,6 @@ slurm-wlm-jwt-plugin and munge have to be installed. Everything runs as the pres
 folder of its own. The nodes have addresses from 127.0.0.21 on, and pretended GPUs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import getpass
 import os

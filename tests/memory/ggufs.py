@@ -1,7 +1,5 @@
 """Writes small GGUF files, to the specification of ggml (docs/gguf.md)."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Mapping, Sequence
 

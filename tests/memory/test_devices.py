@@ -1,7 +1,5 @@
 """Devices of a machine, from recorded files and a pretend driver."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

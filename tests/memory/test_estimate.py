@@ -1,7 +1,5 @@
 """What a server will need, from its command and its model files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

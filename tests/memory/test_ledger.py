@@ -1,7 +1,5 @@
 """Who holds what of a device, from readings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """On which devices a server's memory will be, by its command."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Memory of process trees, from recorded files of /proc and from real processes."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import subprocess

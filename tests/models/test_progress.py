@@ -1,7 +1,5 @@
 """What distinguishes a slow load from a hanging one, and when either is given up."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

@@ -1,7 +1,5 @@
 """Prompts kept over swaps, with simulated servers in this process."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -1,7 +1,5 @@
 """Models and devices as plans and policies see them, without a scheduler around."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from llmsnap.models import State

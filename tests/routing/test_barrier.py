@@ -1,7 +1,5 @@
 """When a load may begin after others left, by what devices have free."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The memory budget, from the configuration, what was found, and what was measured."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The cheapest way to free memory, against trying all."""
 
-from __future__ import annotations
-
 import random
 from itertools import product
 

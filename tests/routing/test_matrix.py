@@ -1,7 +1,5 @@
 """The swap matrix: against a reference that expands everything, and the defects of llama-swap."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations, product

@@ -1,7 +1,5 @@
 """The memory budget: who leaves, how, and why; all plans are tried in test_memory_plans."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

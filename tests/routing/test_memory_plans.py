@@ -1,7 +1,5 @@
 """Plans of a memory budget, against trying all ways to make room."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Models on clusters: who leaves when no machine is free for another one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

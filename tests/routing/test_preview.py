@@ -1,7 +1,5 @@
 """Plans and swaps as documents, and what a load would do, now or as supposed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

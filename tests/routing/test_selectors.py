@@ -1,7 +1,5 @@
 """The rules of selectors, and what they remember, without requests."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Plans and swaps in words, as the web UI and the command line show them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Which models fit together, in a memory budget against trying all sets, and how it is said."""
 
-from __future__ import annotations
-
 from itertools import combinations, product
 
 import pytest

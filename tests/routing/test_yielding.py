@@ -1,7 +1,5 @@
 """Which idle models leave for memory that other programs take, and when."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """A simulator in this process, on a port of its own, and a client that talks to it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing

@@ -1,7 +1,5 @@
 """Pretend devices: simulators share their memory through a file."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

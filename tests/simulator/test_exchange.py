@@ -1,7 +1,5 @@
 """Requests and responses of the simulator: parsing, forms, content codings, clients that leave."""
 
-from __future__ import annotations
-
 import io
 import types
 import zlib

@@ -1,7 +1,5 @@
 """What llama-server's endpoints tell of the server, vectors, and ranks."""
 
-from __future__ import annotations
-
 import base64
 import math
 import struct

@@ -1,7 +1,5 @@
 """Audio and images of the simulator."""
 
-from __future__ import annotations
-
 import io
 import struct
 import wave

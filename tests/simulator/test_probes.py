@@ -1,7 +1,5 @@
 """Probes and controls of the simulator."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

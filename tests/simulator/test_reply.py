@@ -1,7 +1,5 @@
 """What the simulated model says."""
 
-from __future__ import annotations
-
 import types
 
 import pytest

@@ -1,7 +1,5 @@
 """Routes of the simulator, and what an inference request must pass."""
 
-from __future__ import annotations
-
 import pytest
 
 CHAT = {"messages": [{"role": "user", "content": "a"}]}

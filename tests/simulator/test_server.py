@@ -1,7 +1,5 @@
 """The simulator as a server and as a command."""
 
-from __future__ import annotations
-
 import errno
 
 import gevent

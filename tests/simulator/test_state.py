@@ -1,7 +1,5 @@
 """Sleep, faults, and what a server counts."""
 
-from __future__ import annotations
-
 import os
 import signal
 import types

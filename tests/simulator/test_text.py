@@ -1,7 +1,5 @@
 """The APIs for text: answers, streams, tools, reasoning, limits."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -8,8 +8,6 @@ descriptors, tasks, memory and processes must be back at their initial values. E
 are not, or if a request failed whose model was not killed meanwhile; with 2 without a llama-server.
 """
 
-from __future__ import annotations
-
 # isort: off
 import llmsnap._monkey  # noqa: F401 - before all else
 # isort: on

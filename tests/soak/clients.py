@@ -1,7 +1,5 @@
 """Requests of clients during a soak, and checks that their responses are complete."""
 
-from __future__ import annotations
-
 import json
 import random
 import time

@@ -1,7 +1,5 @@
 """Resources held by a process, from the system and from its metrics."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A person at the interface: finds things by what they are called, waits until they are there."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import os

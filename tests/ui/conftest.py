@@ -1,7 +1,5 @@
 """One browser and one server of each kind for all tests of the interface."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any

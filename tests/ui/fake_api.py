@@ -4,8 +4,6 @@ For pictures and for cases a real server does not show on demand: thousands of r
 try to be markup, errors of a rejected configuration. ``python -m tests.ui.fake_api --port 18900``
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import json

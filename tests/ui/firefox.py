@@ -3,8 +3,6 @@
 Only what the few tests in Firefox need; `browser.py` is the person at Chromium.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

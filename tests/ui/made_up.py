@@ -1,7 +1,5 @@
 """What the made-up server serves: models, requests, swaps and samples of an ordinary hour."""
 
-from __future__ import annotations
-
 import math
 import random
 import time

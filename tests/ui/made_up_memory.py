@@ -1,7 +1,5 @@
 """The memory of the made-up server: two cards and RAM, who holds what, and what loads would do."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from llmsnap.routing.sentences import said_of_plan, summary_of_plan

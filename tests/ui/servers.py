@@ -1,7 +1,5 @@
 """What the browser looks at: the real command with simulated models, or the made-up world."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """The Activity page and the capture viewer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gevent

@@ -1,7 +1,5 @@
 """The pages in Firefox: what its engine does in its own way, chat and timeline above all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

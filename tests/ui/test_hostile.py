@@ -1,7 +1,5 @@
 """Names, logs, answers and captures that try to be markup stay text."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

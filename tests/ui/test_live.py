@@ -1,7 +1,5 @@
 """What lives: logs under a flood, the timeline, charts, the configuration, the connection."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

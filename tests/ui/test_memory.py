@@ -1,7 +1,5 @@
 """Memory in the interface: who holds what, what a load would do, why a swap was done."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

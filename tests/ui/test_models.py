@@ -1,7 +1,5 @@
 """The Models page against the real command: every control does what it says to the server."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

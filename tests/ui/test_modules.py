@@ -1,7 +1,5 @@
 """The interface's own modules: imports lead somewhere, pages are listed, shared/ stays shared."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

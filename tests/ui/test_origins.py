@@ -4,8 +4,6 @@ On this machine's own address, where browsers say which page a request is for, a
 not loopback, where over plain HTTP they do not.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass

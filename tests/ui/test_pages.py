@@ -1,7 +1,5 @@
 """Every page, wide and narrow, light and dark: it opens, fits, is accessible and quiet."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

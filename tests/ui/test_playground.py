@@ -1,7 +1,5 @@
 """The playground against simulated models."""
 
-from __future__ import annotations
-
 import base64
 import wave
 from pathlib import Path

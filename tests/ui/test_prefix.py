@@ -1,7 +1,5 @@
 """The interface below a path of a site that nginx serves, on a port of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

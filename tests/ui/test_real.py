@@ -1,7 +1,5 @@
 """The interface in front of a real llama-server, where one is installed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

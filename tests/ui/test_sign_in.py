@@ -1,7 +1,5 @@
 """Sign-in: a key opens the pages that it may use, and nothing of it stays in the browser."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How models, selectors and peers stand, which a real server does not show on demand."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The vendored libraries are the files their manifest lists, and all of them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """One server per door, its model loaded; raw sockets do the talking."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 

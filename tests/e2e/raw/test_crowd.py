@@ -1,7 +1,5 @@
 """Idle clients do not disturb others."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack, closing
 
 import pytest

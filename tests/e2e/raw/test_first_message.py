@@ -1,7 +1,5 @@
 """WebSockets whose first message names the model, through each server to the model and back."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Where a request ends and the next one begins; where an answer does."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -4,8 +4,6 @@ Without our settings gunicorn parses by itself, and has words of its own for it;
 is listed.
 """
 
-from __future__ import annotations
-
 import pytest
 
 pytestmark = pytest.mark.e2e

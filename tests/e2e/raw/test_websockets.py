@@ -1,7 +1,5 @@
 """WebSockets through to the model and back: bytes intact, counted, ended with either side."""
 
-from __future__ import annotations
-
 import os
 
 import gevent
