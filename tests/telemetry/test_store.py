@@ -1,6 +1,10 @@
 """The SQLite file, and the queue in front of it."""
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import gevent
@@ -355,3 +359,39 @@ def test_a_batch_that_is_written_but_not_pruned_is_written_once(path, opened, mo
     history.flush()
     assert [one["id"] for one in history.swaps()] == [1]
     assert ids(history) == [0]
+
+
+KILLED = """
+import llmsnap._monkey
+import sys, gevent
+from llmsnap.telemetry import ActivityRecord
+from llmsnap.telemetry.store import Store
+history = Store(sys.argv[1])
+history.open()
+for number in range(100000):
+    history.append(ActivityRecord(id=number))
+    if number == 5000:
+        history.flush()
+        print("half", flush=True)
+    if number % 100 == 0:
+        gevent.sleep(0)
+"""
+
+
+@pytest.mark.e2e
+def test_killed_in_the_middle_of_writing_it_loses_the_last_moment_only(path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, path],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert child.stdout.readline() == b"half\n"
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    history = Store(path)
+    assert history.open(recent=1).next_id >= 5001
+    raw = sqlite3.connect(path)
+    assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    raw.close()
+    history.close()
