@@ -22,6 +22,7 @@ from llmsnap.launchers.cluster.job import at_host
 from llmsnap.launchers.cluster.ray import body_of, view_of
 from llmsnap.launchers.cluster.rest import RestClient
 from llmsnap.statedir import StateDir
+from llmsnap.tasks import count_tasks
 from tests.launchers import LIMIT_S, SERVER, until
 from tests.launchers.fake_ray import TOKEN
 from tests.launchers.farm import Farm
@@ -251,6 +252,19 @@ def test_jobs_of_an_earlier_run_are_stopped_once_the_engine_answers(farm, monkey
     assert farm.again(placement_timeout_s=0.1).stop_leftovers() == []
     farm.cluster.come_back()
     until(lambda: farm.jobs() == [])
+
+
+def test_an_engine_that_comes_and_goes_is_asked_by_one_task_that_the_end_does_not_wait_for(
+    farm: Farm, caplog
+) -> None:
+    farm.launcher.stop_leftovers()
+    before = count_tasks()
+    for _ in range(50):
+        farm.launcher.note_engine("down")
+        farm.launcher.note_engine("")
+    assert count_tasks() == before + 1
+    farm.launcher.close()
+    assert "not confirmed" not in caplog.text
 
 
 def test_a_job_that_no_start_claims_is_stopped(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:

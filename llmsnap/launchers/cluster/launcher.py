@@ -76,6 +76,8 @@ class ClusterLauncher(Launcher):
         self._owner = owner
         self.job_tasks = TaskGroup(f"jobs of {settings.id}")
         self._tasks = TaskGroup(f"launcher {settings.id}")
+        self._delayed = TaskGroup(f"launcher {settings.id}, later")
+        """What waits for a time: the end of llmsnap does not wait for it."""
         self._adoptable: dict[str, JobView] = {}
         """Jobs of an earlier run by the digest of their start."""
         self._unwanted: dict[str, str] = {}
@@ -88,6 +90,7 @@ class ClusterLauncher(Launcher):
         """Jobs of this run that have ended: an engine that restarts may run them again."""
         self._has_taken_over = False
         """Whether what an earlier run left is this launcher's to end: not that of a trial."""
+        self._wants_sweep = self._is_sweeping = False
         self._trouble = ""
 
     def __repr__(self) -> str:
@@ -272,7 +275,7 @@ class ClusterLauncher(Launcher):
                 self._adoptable[digest] = job
                 self._kept.add(job.id)
         if self._adoptable:
-            self._tasks.spawn("unclaimed jobs", self._end_unclaimed)
+            self._delayed.spawn("unclaimed jobs", self._end_unclaimed)
         return sorted(wanted[digest] for digest in self._adoptable)
 
     def _end_unclaimed(self) -> None:
@@ -294,7 +297,8 @@ class ClusterLauncher(Launcher):
         left = [job for job in self._found() if job.id not in self._kept]
         self._has_taken_over = True
         # What an earlier run submitted just before its end may come later.
-        self._sweep_in(self.settings.placement_timeout_s + CLOCKS_S)
+        arrived_s = self.settings.placement_timeout_s + CLOCKS_S
+        self._delayed.spawn("jobs that came late", self._sweep, arrived_s)
         deadline = time.monotonic() + LEFTOVER_LIMIT_S
         for job in left:
             self._discard(job.id, job.metadata.get("model", ""))
@@ -321,12 +325,23 @@ class ClusterLauncher(Launcher):
             if job.metadata.get("launcher") == self.settings.id and job.id not in self._unwanted
         ]
 
-    def _sweep_in(self, pause_s: float) -> None:
-        """Have jobs that should not run looked for, after *pause_s*. Never switches."""
-        self._tasks.spawn("jobs that should not run", self._sweep, pause_s)
+    def _sweep_soon(self) -> None:
+        """Have jobs that should not run looked for, RECOVERED_S from now. Never switches."""
+        self._wants_sweep = True
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            self._delayed.spawn("jobs that should not run", self._sweep_while_wanted)
+
+    def _sweep_while_wanted(self) -> None:
+        try:
+            while self._wants_sweep:
+                self._wants_sweep = False
+                self._sweep(RECOVERED_S)
+        finally:
+            self._is_sweeping = False
 
     def _sweep(self, pause_s: float) -> None:
-        """Get rid of jobs that should not run, as soon as the engine lists its jobs."""
+        """Get rid of jobs that should not run, once the engine lists its jobs after *pause_s*."""
         while True:
             gevent.sleep(pause_s)
             try:
@@ -384,7 +399,7 @@ class ClusterLauncher(Launcher):
             log.error("launcher %s: %s; servers that run go on serving", self.settings.id, trouble)
         elif self._trouble and not trouble:
             log.info("launcher %s answers again", self.settings.id)
-            self._sweep_in(RECOVERED_S)
+            self._sweep_soon()
         self._trouble = trouble
 
     def forget(self, job_id: str) -> None:
@@ -401,7 +416,7 @@ class ClusterLauncher(Launcher):
     def note_forgotten(self, job: ClusterJob) -> None:
         """See Keeper."""
         self._past.append(job.job_id)
-        self._sweep_in(RECOVERED_S)
+        self._sweep_soon()
 
     def note_lost(self, job: ClusterJob) -> None:
         """See Keeper."""
@@ -449,6 +464,7 @@ class ClusterLauncher(Launcher):
     def close(self) -> None:
         """End watching; jobs that had to end and have not are found by the next run. Blocks."""
         self.job_tasks.kill()
+        self._delayed.kill()
         if not self.is_leaving:
             self._end_adoptable()
         if left := self._tasks.close(0.0 if self._trouble else LAST_WORD_S):

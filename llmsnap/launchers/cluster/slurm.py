@@ -119,8 +119,9 @@ class SlurmEngine:
 
         A controller that was killed may give the number of a job to another one: it is looked at.
         """
-        if self.look(job_id).phase in (JobPhase.PENDING, JobPhase.RUNNING):
-            self._call("DELETE", f"job/{self._numbers[job_id]}")
+        is_there = self.look(job_id).phase in (JobPhase.PENDING, JobPhase.RUNNING)
+        if is_there and (number := self._numbers.get(job_id)):  # another look may have dropped it
+            self._call("DELETE", f"job/{number}")
 
     def forget(self, job_id: str) -> None:
         """Delete the log of a job; Slurm forgets the job by itself."""
