@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 import gevent
 from gevent import subprocess
+from gevent.event import Event
 from gevent.pool import Group, Pool
 from gevent.pywsgi import WSGIServer
 
@@ -78,6 +79,9 @@ class FakeRay:
         """Whether no job gets a node."""
         self.is_slow = False
         """Whether jobs that get a node do not begin until ``begin_jobs``."""
+        self.notices = Event()
+        """Clear while it does not notice that jobs have ended."""
+        self.notices.set()
         self.losing_replies = 0
         """How many submissions take effect without a reply that says so."""
         self.calls: list[str] = []
@@ -164,6 +168,7 @@ class FakeRay:
         while data := os.read(job.popen.stdout.fileno(), 65536) if self._has_output(job) else b"":
             job.log += data
         code = job.popen.wait()
+        self.notices.wait()
         if job.node is not None and not job.node.is_lost:
             stopped = job.stop_wanted
             status = "STOPPED" if stopped else "FAILED" if code else "SUCCEEDED"

@@ -197,6 +197,16 @@ def test_a_stop_that_is_not_confirmed_is_asked_for_again(farm: Farm, monkeypatch
 # --- over restarts -------------------------------------------------------------------------------
 
 
+def test_a_stop_ends_with_the_last_line_of_the_runner_before_the_engine_notices(farm: Farm) -> None:
+    job = farm.start()
+    farm.cluster.notices.clear()
+    job.stop(1)
+    assert job.gone.is_set()
+    assert farm.jobs() == ["RUNNING"]
+    farm.cluster.notices.set()
+    until(lambda: farm.jobs() == [])
+
+
 def test_the_next_run_adopts_what_it_would_start_and_stops_the_rest(make) -> None:
     farm = make()
     keeping = farm.spec("sh -c 'echo up; sleep 60'")

@@ -73,6 +73,10 @@ class Engine(Protocol):
     EngineDown means that nothing is known: the call may have had its effect.
     """
 
+    notices_late: bool
+    """Whether it looks only now and then whether a job has ended, and places one that waits for
+    the machine of another as soon as it has: the runner says sooner that all has ended."""
+
     def submit(self, request: JobRequest) -> None:
         """Submit a job. A second call with the same id changes nothing. Raises: Rejected."""
 

@@ -72,6 +72,9 @@ class Keeper(Protocol):
     def note_forgotten(self, job: ClusterJob) -> None:
         """Note that the engine does not know *job*; get rid of it, should that change."""
 
+    def note_over(self, job: ClusterJob) -> None:
+        """Note that nothing of *job* is left, though the engine has not noticed that yet."""
+
 
 class ClusterJob:
     """One run of a server on a cluster."""
@@ -165,6 +168,10 @@ class ClusterJob:
         while not self.gone.is_set():
             if self._is_unwanted:
                 self._ask_to_stop()
+                if self._runner.code is not None and self._engine.notices_late:
+                    self._keeper.note_over(self)
+                    self._end(exit_status(self._runner.code))
+                    return
             try:
                 view = self._engine.look(self.job_id)
             except StartFailed as error:
@@ -279,6 +286,11 @@ def status_of(view: JobView, code: int | None) -> ExitStatus:
         return ExitStatus(reason=view.reason)
     if code is None:
         return ExitStatus(reason="a stop" if view.was_stopped else view.reason)
+    return exit_status(code)
+
+
+def exit_status(code: int) -> ExitStatus:
+    """Return the status of a *code* as a shell shows it: 128 and more is a signal."""
     name = ""
     if code > 128:
         with suppress(ValueError):

@@ -418,6 +418,10 @@ class ClusterLauncher(Launcher):
         self._past.append(job.job_id)
         self._sweep_soon()
 
+    def note_over(self, job: ClusterJob) -> None:
+        """See Keeper."""
+        self._discard(job.job_id, job.spec.model_id)
+
     def note_lost(self, job: ClusterJob) -> None:
         """See Keeper."""
         log.error("<%s> lost: nothing answers at %s", job.spec.model_id, job.url)

@@ -32,12 +32,15 @@ SUBMIT_LIMIT_S = 30.0
 """A client that leaves during a submission can leave a job that never starts (ray #62766)."""
 KILL_SLACK_S = 3
 """What the runner gets beyond the grace, before Ray kills it."""
-INTERVAL_S = 0.2
+INTERVAL_S = 0.05
+"""Seconds between two looks of Ray at the output of a job, which says when all of it has ended."""
 VERSION_LIMIT_S = 3.0
 
 
 class RayEngine:
     """An ``Engine`` for Ray; see there."""
+
+    notices_late = True  # it looks ten times a second, and frees what a job had after that
 
     def __init__(self, settings: LauncherConfig) -> None:
         headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}

@@ -68,6 +68,8 @@ _GRES = re.compile(r"gpu(?::[^:(,]+)?:(\d+)")
 class SlurmEngine:
     """An ``Engine`` for Slurm; see there."""
 
+    notices_late = False
+
     def __init__(self, settings: LauncherConfig, owner: Owner) -> None:
         self._settings = settings
         self._pool = ThreadPool(2)  # of its own: a shared file system may hang
