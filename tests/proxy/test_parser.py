@@ -50,10 +50,8 @@ READ_AS = {
 CLEAR = {"blanks behind the chunk sizes", "a chunk extension", "trailers"}
 
 
-@pytest.mark.parametrize("what", READ_AS)
-@pytest.mark.parametrize("size", [1, 7, 1000])
-def test_odd_answers_are_read_as_they_are_meant(what: str, size: int) -> None:
-    answer, headers = READ_AS[what]
+def parsed(answer: bytes, size: int) -> ResponseParser:
+    """What a parser has read of *answer*, which came in pieces of *size* bytes."""
     parser = ResponseParser()
     for start in range(0, len(answer), size):
         piece = answer[start : start + size]
@@ -61,33 +59,45 @@ def test_odd_answers_are_read_as_they_are_meant(what: str, size: int) -> None:
             parser.http.feed_data(piece)
         else:
             parser.feed_head(piece)
-    assert (parser.http.get_status_code(), parser.headers) == (200, headers)
-    assert (b"".join(parser.chunks), parser.complete) == (b"hi", True)
-    assert parser.is_chunked == any(name == "Transfer-Encoding" for name, _ in headers)
-    assert parser.has_length != parser.is_chunked
-    if size == 1000:
-        assert parser.keep_alive == (what in CLEAR), "kept only after an answer without doubt"
+    return parser
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
-        *(LF + b"Content-Length: " + length + b"\n\nhi" for length in (b"2, 3", b"+2", b"2,")),
-        OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
-        LF + b"Transfer-Encoding: gzip\n\n",
-        OK + b"X-A\r\n\r\n",
-        *(LF + head + b"\n\n" for head in (b" X-A: 1", b"X-A: 1\rX-B: 2", b"X-A: a\0b", b"X A: 1")),
-        b"SSH-2.0-OpenSSH\r\n",
-        b"HTTP/3.0 200 OK\r\n",
-        b"HTTP/1.1 2x0 OK\n\n",
-        LF + b"X-A: 1\n" * (MAX_HEAD_BYTES // 7 + 1),
-    ],
-    ids=lambda answer: answer[:50],
-)
-def test_what_can_mean_two_things_is_refused(answer: bytes) -> None:
-    with pytest.raises((httptools.HttpParserError, ValueError)):
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_odd_answers_are_read_as_they_are_meant(size: int) -> None:
+    for what, (answer, headers) in READ_AS.items():
+        parser = parsed(answer, size)
+        assert (parser.http.get_status_code(), parser.headers) == (200, headers), what
+        assert (b"".join(parser.chunks), parser.complete) == (b"hi", True), what
+        assert parser.is_chunked == any(name == "Transfer-Encoding" for name, _ in headers), what
+        assert parser.has_length != parser.is_chunked, what
+        if size == 1000:  # kept only after an answer without doubt
+            assert parser.keep_alive == (what in CLEAR), what
+
+
+IN_DOUBT = [
+    OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+    *(LF + b"Content-Length: " + length + b"\n\nhi" for length in (b"2, 3", b"+2", b"2,")),
+    OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+    LF + b"Transfer-Encoding: gzip\n\n",
+    OK + b"X-A\r\n\r\n",
+    *(LF + head + b"\n\n" for head in (b" X-A: 1", b"X-A: 1\rX-B: 2", b"X-A: a\0b", b"X A: 1")),
+    b"SSH-2.0-OpenSSH\r\n",
+    b"HTTP/3.0 200 OK\r\n",
+    b"HTTP/1.1 2x0 OK\n\n",
+    LF + b"X-A: 1\n" * (MAX_HEAD_BYTES // 7 + 1),
+]
+
+
+def is_read(answer: bytes) -> bool:
+    try:
         ResponseParser().feed_head(answer)
+    except (httptools.HttpParserError, ValueError):
+        return False
+    return True
+
+
+def test_what_can_mean_two_things_is_refused() -> None:
+    assert [answer[:50] for answer in IN_DOUBT if is_read(answer)] == []
 
 
 def test_what_one_exchange_took_of_an_answer_stays() -> None:

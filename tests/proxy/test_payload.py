@@ -92,42 +92,41 @@ def test_a_body_is_known_by_its_fields(parse) -> None:
     "the route decides between JSON and form; JSON without its content type is 404",
     "the content type decides; JSON without one is read",
 )
-@pytest.mark.parametrize("path", POSTS)
-def test_a_body_is_what_its_content_type_says_on_every_route(parse, path: str) -> None:
-    body = b'{"model":"a", "x":1e3}'
-    for kind in ("APPLICATION/JSON; charset=utf-8", "text/plain", ""):
-        payload = parse(path, body, headers=[("Content-Type", kind)] if kind else [])
-        assert (payload.requested, payload.body) == ("a", body)
-    body = form(("model", "a"), file=b"x")["body"]
-    for kind in ("Multipart/Form-Data; boundary=b", ' multipart/form-data;boundary="b"'):
-        payload = parse(path, body, headers=[("Content-Type", kind)])
-        assert (payload.requested, sent(payload)) == ("a", body)
+def test_a_body_is_what_its_content_type_says_on_every_route(parse) -> None:
+    document, upload = b'{"model":"a", "x":1e3}', form(("model", "a"), file=b"x")["body"]
+    for path in POSTS:
+        for kind in ("APPLICATION/JSON; charset=utf-8", "text/plain", ""):
+            payload = parse(path, document, headers=[("Content-Type", kind)] if kind else [])
+            assert (payload.requested, payload.body) == ("a", document), path
+        for kind in ("Multipart/Form-Data; boundary=b", ' multipart/form-data;boundary="b"'):
+            payload = parse(path, upload, headers=[("Content-Type", kind)])
+            assert (payload.requested, sent(payload)) == ("a", upload), path
+
+
+SENT_PATHS = {
+    **{f"/{name}": f"/v1/{name}" for name in ("chat/completions", "embeddings", "messages")},
+    "/audioapi/v1/tasks/run": "/v1/tasks/run",
+    "/v/embeddings": "/embeddings",
+}
 
 
 @parity("Audio tasks", "`POST /audioapi/v1/tasks/run`, sent on without `/audioapi`")
-@pytest.mark.parametrize(
-    ("path", "goes_to"),
-    [
-        *((f"/{name}", f"/v1/{name}") for name in ("chat/completions", "embeddings", "messages")),
-        ("/audioapi/v1/tasks/run", "/v1/tasks/run"),
-        ("/v/embeddings", "/embeddings"),
-    ],
-)
-def test_some_paths_go_on_as_others(parse, path: str, goes_to: str) -> None:
-    payload = parse(f"{path}?q=1", b'{"model":"a"}')
-    payload.adapt(target(), "b")
-    assert (payload.requested, payload.path) == ("a", f"{goes_to}?q=1")
-    assert payload.body == b'{"model":"b"}'
+def test_some_paths_go_on_as_others(parse) -> None:
+    for path, goes_to in SENT_PATHS.items():
+        payload = parse(f"{path}?q=1", b'{"model":"a"}')
+        payload.adapt(target(), "b")
+        assert (payload.requested, payload.path) == ("a", f"{goes_to}?q=1")
+        assert payload.body == b'{"model":"b"}'
 
 
-@pytest.mark.parametrize("path", [*POSTS, "/v1/audio/voices"])
-def test_the_model_may_be_named_in_the_query(parse, path: str) -> None:
-    body = None if path.endswith("voices") else b'{"x":1}'
-    payload = parse(f"{path}?x=1&model=author%2Fm", body)
-    payload.adapt(target(), "new name")
-    assert payload.requested == "author/m"
-    assert payload.path == f"{RESOURCES[path].sent_path}?model=new%20name&x=1"
-    assert payload.body == (b'{"x":1,"model":"new name"}' if body else b"")
+def test_the_model_may_be_named_in_the_query(parse) -> None:
+    for path in (*POSTS, "/v1/audio/voices"):
+        body = None if path.endswith("voices") else b'{"x":1}'
+        payload = parse(f"{path}?x=1&model=author%2Fm", body)
+        payload.adapt(target(), "new name")
+        assert payload.requested == "author/m"
+        assert payload.path == f"{RESOURCES[path].sent_path}?model=new%20name&x=1"
+        assert payload.body == (b'{"x":1,"model":"new name"}' if body else b"")
 
 
 # --- rewriting ----------------------------------------------------------------------------------
@@ -185,38 +184,34 @@ def test_a_compressed_form_is_refused(parse) -> None:
         parse(FORMS, upload["body"], headers=[*upload["headers"], *GZIP])
 
 
-@pytest.mark.parametrize(
-    ("values", "path"),
-    [
-        (b"[" + b"1," * 40_000 + b"1]", "x.0"),
-        (b"[" + b"1," * 2_000_000 + b"1]", "x.-1"),
-        (b"{" + b'"a":1,' * 40_000 + b'"a":1}', "x.b"),
-        (b'{"a":[' + b'"\\ud83d",' * 40_000 + b"1]}", "x.a.0"),
-    ],
-)
-def test_a_filter_takes_no_huge_collection_apart(parse, values: bytes, path: str) -> None:
-    body = b'{"model":"a","x":' + values + b"}"
-    payload = parse(body=body, config=runtime("maxRequestBody: 10"))
-    payload.adapt(target(["y.z"]), "")
-    with pytest.raises(errors.BadRequest, match="as filters say: more than 16384"):
-        payload.adapt(target([path]), "")
+HUGE = [
+    (b"[" + b"1," * 40_000 + b"1]", "x.0"),
+    (b"[" + b"1," * 40_000 + b"1]", "x.-1"),
+    (b"{" + b'"a":1,' * 40_000 + b'"a":1}', "x.b"),
+    (b'{"a":[' + b'"\\ud83d",' * 40_000 + b"1]}", "x.a.0"),
+]
+
+
+def test_a_filter_takes_no_huge_collection_apart(parse) -> None:
+    for values, path in HUGE:
+        payload = parse(body=b'{"model":"a","x":' + values + b"}")
+        payload.adapt(target(["y.z"]), "")
+        with pytest.raises(errors.BadRequest, match="as filters say: more than 16384"):
+            payload.adapt(target([path]), "")
 
 
 def unread(size: int) -> bytes:
     pytest.fail(f"{size} bytes were read of a body that is too large")
 
 
-@pytest.mark.parametrize(
-    ("path", "method", "limit"),
-    [
+def test_a_body_said_to_be_too_large_is_not_read(parse) -> None:
+    for path, method, limit in (
         ("/v1/chat/completions", "POST", MIB),
         ("/v1/images/edits", "POST", 2 * MIB),
         ("/v1/realtime?model=a", "GET", 2 * MIB),
-    ],
-)
-def test_a_body_said_to_be_too_large_is_not_read(parse, path, method, limit: int) -> None:
-    with pytest.raises(errors.TooLarge, match=r"max(RequestBody|Upload)"):
-        parse(path, b"", method=method, length=limit + 1, read=unread)
+    ):
+        with pytest.raises(errors.TooLarge, match=r"max(RequestBody|Upload)"):
+            parse(path, b"", method=method, length=limit + 1, read=unread)
 
 
 def test_a_body_is_read_up_to_the_limit_and_its_end(parse) -> None:
@@ -232,30 +227,30 @@ def test_a_body_is_read_up_to_the_limit_and_its_end(parse) -> None:
 # --- below /upstream ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("path", "name", "prefix", "rest"),
-    [
-        ("/upstream/a/", "a", "/upstream/a", "/"),
-        ("/upstream/a", "a", "/upstream/a", ""),
-        ("/upstream/a?q", "a", "/upstream/a", "?q"),
-        ("/upstream/author/m/a%2Fb?q=%20", "author/m", "/upstream/author/m", "/a%2Fb?q=%20"),
-        ("/upstream/author%2Fm//x/", "author/m", "/upstream/author%2Fm", "//x/"),
-        ("/upstream/%C3%BC%20b/x", "ü b", "/upstream/%C3%BC%20b", "/x"),
-        ("/upstream//a/x", "a", "/upstream//a", "/x"),
-        ("/upstream/zz/x/y", "zz", "/upstream/zz/x/y", ""),
-    ],
-)
-def test_the_longest_name_is_the_models_and_the_rest_stays(parse, path, name, prefix, rest) -> None:
-    payload = parse(path)
-    assert (payload.requested, payload.prefix, payload.path) == (name, prefix, rest)
+NAMED_BY_PATHS = {
+    "/upstream/a/": ("a", "/upstream/a", "/"),
+    "/upstream/a": ("a", "/upstream/a", ""),
+    "/upstream/a?q": ("a", "/upstream/a", "?q"),
+    "/upstream/author/m/a%2Fb?q=%20": ("author/m", "/upstream/author/m", "/a%2Fb?q=%20"),
+    "/upstream/author%2Fm//x/": ("author/m", "/upstream/author%2Fm", "//x/"),
+    "/upstream/%C3%BC%20b/x": ("ü b", "/upstream/%C3%BC%20b", "/x"),
+    "/upstream//a/x": ("a", "/upstream//a", "/x"),
+    "/upstream/zz/x/y": ("zz", "/upstream/zz/x/y", ""),
+}
+
+
+def test_the_longest_name_is_the_models_and_the_rest_stays(parse) -> None:
+    payloads = {path: parse(path) for path in NAMED_BY_PATHS}
+    found = {path: (one.requested, one.prefix, one.path) for path, one in payloads.items()}
+    assert found == NAMED_BY_PATHS
     with pytest.raises(errors.NotFound):
         parse("/upstream//")
 
 
-@pytest.mark.parametrize("rest", ["/../admin", "/v1/../../slots", "/%252e%2e%2fx", "/x\\..\\..\\y"])
-def test_no_path_leaves_the_base_of_a_server(parse, rest: str) -> None:
+def test_no_path_leaves_the_base_of_a_server(parse) -> None:
+    rests = ["/../admin", "/v1/../../slots", "/%252e%2e%2fx", "/x\\..\\..\\y"]
     names = ["a", "author/m", "author%2Fm", "far", "p/far"]
-    for name, key, method in product(names, KEYS, ("GET", "POST")):
+    for name, rest, key, method in product(names, rests, KEYS, ("GET", "POST")):
         with pytest.raises(errors.BadRequest):
             parse(f"/upstream/{name}{rest}", b"", method=method, key=key, read=unread)
 
@@ -266,20 +261,21 @@ BELOW = """
 """
 
 
-@pytest.mark.parametrize("rest", BELOW.split())
-def test_a_key_without_the_right_reaches_inference_only(parse, rest: str) -> None:
-    for key in (ClientKey("k", admin=False), ClientKey("k", (re.compile("a"),), admin=False)):
-        with pytest.raises(errors.Forbidden, match="the key 'k' may use inference routes only"):
-            parse(f"/upstream/a{rest}", b"", key=key, read=unread, length=9)
-    for key in (ClientKey("k"), ClientKey("k", admin=False, upstream=True)):
-        payload = parse(f"/upstream/a{rest}", b"", key=key)
-        assert (payload.requested, payload.path) == ("a", rest)
+def test_a_key_without_the_right_reaches_inference_only(parse) -> None:
+    scoped = ClientKey("k", (re.compile("a"),), admin=False)
+    for rest in BELOW.split():
+        for key in (ClientKey("k", admin=False), scoped):
+            with pytest.raises(errors.Forbidden, match="the key 'k' may use inference routes only"):
+                parse(f"/upstream/a{rest}", b"", key=key, read=unread, length=9)
+        for key in (ClientKey("k"), ClientKey("k", admin=False, upstream=True)):
+            payload = parse(f"/upstream/a{rest}", b"", key=key)
+            assert (payload.requested, payload.path) == ("a", rest)
 
 
-@pytest.mark.parametrize("path", sorted(INFERENCE_PATHS))
-def test_a_key_without_the_right_reaches_all_inference(parse, path: str) -> None:
-    payload = parse(f"/upstream/a{path}?q=%20", b"raw", key=ClientKey("k", admin=False))
-    assert (payload.path, payload.body) == (f"{path}?q=%20", b"raw")
+def test_a_key_without_the_right_reaches_all_inference(parse) -> None:
+    for path in INFERENCE_PATHS:
+        payload = parse(f"/upstream/a{path}?q=%20", b"raw", key=ClientKey("k", admin=False))
+        assert (payload.path, payload.body) == (f"{path}?q=%20", b"raw")
 
 
 @pytest.mark.parametrize(
@@ -312,10 +308,9 @@ def test_a_key_with_limits_names_the_model_of_the_path_or_none(parse, name, name
         assert b'"a"' not in sent(payload)
 
 
-@pytest.mark.parametrize("rest", ["/", "/v1/models", "/unload", "/upstream/x/", "/v1%2Fembeddings"])
-@pytest.mark.parametrize("name", ["far", "p/far", "org/far"])
-def test_a_peer_answers_inference_only(parse, name: str, rest: str) -> None:
-    for key in KEYS:
+def test_a_peer_answers_inference_only(parse) -> None:
+    rests = ["/", "/v1/models", "/unload", "/upstream/x/", "/v1%2Fembeddings"]
+    for name, rest, key in product(["far", "p/far", "org/far"], rests, KEYS):
         with pytest.raises(errors.BadRequest, match="peers answer inference routes only"):
             parse(f"/upstream/{name}{rest}", b"", key=key, read=unread, length=9)
 
@@ -341,25 +336,24 @@ def test_what_goes_to_a_peer_names_the_model_of_the_path(parse, name: str, named
         assert b"p/far" not in body
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "allow"),
-    [
+def test_a_wrong_method_is_delivered_the_right_ones(parse) -> None:
+    for method, path, allow in (
         ("GET", "/v1/chat/completions", ("POST", "OPTIONS")),
         ("PUT", "/v1/audio/voices", ("POST", "GET", "HEAD", "OPTIONS")),
         ("POST", "/sdapi/v1/loras", ("GET", "HEAD", "OPTIONS")),
         ("PUT", "/upstream/far/v1/embeddings", ("POST", "OPTIONS")),
-    ],
-)
-def test_a_wrong_method_is_delivered_the_right_ones(parse, method, path, allow) -> None:
-    with pytest.raises(errors.MethodNotAllowed) as caught:
-        parse(path, b"{}", method=method, read=unread)
-    assert caught.value.allow == allow
+    ):
+        with pytest.raises(errors.MethodNotAllowed) as caught:
+            parse(path, b"{}", method=method, read=unread)
+        assert caught.value.allow == allow
 
 
-@pytest.mark.parametrize("rest", ["", "/", "/x", "/m/x", "/v1/embeddings", "/../x"])
-def test_a_hidden_model_is_as_unknown_as_any(parse, rest: str) -> None:
-    key = ClientKey("k", (re.compile("b"),), admin=False)
-    for name in ("a", "nope", "far", "p/far", "author/m"):
+def test_a_hidden_model_is_as_unknown_as_any(parse) -> None:
+    key, names = (
+        ClientKey("k", (re.compile("b"),), admin=False),
+        ["a", "nope", "far", "p/far", "author/m"],
+    )
+    for name, rest in product(names, ["", "/", "/x", "/m/x", "/v1/embeddings", "/../x"]):
         payload = parse(f"/upstream/{name}{rest}", b"", key=key)
         assert type(payload) is RawPayload
         assert (payload.requested, payload.path) == (name.partition("/")[0], "")
