@@ -1,12 +1,14 @@
 """When models are loaded and unloaded by the clock, and when there are no requests."""
 
 from datetime import date, datetime, time, timedelta
+from random import Random
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmsnap import keepwarm
 from llmsnap.config import Config, IdleHook, ModelConfig, ScheduleEntry
 from llmsnap.errors import ProcessError
 from llmsnap.keepwarm import KeepWarm, due_between, instant, next_due
@@ -24,40 +26,40 @@ def unix(text: str, tz: str = BERLIN) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(tz)).timestamp()
 
 
-@pytest.mark.parametrize(
-    ("at", "days", "after", "due"),
-    [
-        ("08:00", DAILY, "2026-11-30T07:59:59", "2026-11-30T08:00"),
-        ("08:00", DAILY, "2026-11-30T08:00", "2026-12-01T08:00"),
-        ("08:00", frozenset(range(5)), "2026-12-04T09:00", "2026-12-07T08:00"),
-        ("00:00", frozenset({6}), "2026-12-05T23:59", "2026-12-06T00:00"),
-        # 2026-03-29: 02:00 to 03:00 do not exist; what is then is an hour later by the clock.
-        ("02:30", DAILY, "2026-03-28T12:00", "2026-03-29T03:30"),
-        ("02:30", DAILY, "2026-03-29T03:30", "2026-03-30T02:30"),
-        ("03:00", DAILY, "2026-03-29T01:59", "2026-03-29T03:00"),
-        # 2026-10-25: 02:00 to 03:00 come twice; the first of them counts.
-        ("02:30", DAILY, "2026-10-25T01:00", "2026-10-25T02:30"),
-        ("02:30", DAILY, "2026-10-25T02:31", "2026-10-26T02:30"),
-        ("08:00", frozenset(), "2026-10-25T02:31", None),
-    ],
-)
-def test_an_entry_is_due_once_a_day_also_when_the_clock_changes(
-    at: str, days: frozenset[int], after: str, due: str | None
-) -> None:
-    assert next_due(entry(at, days), unix(after)) == (due and unix(due))
+DUE = [
+    ("08:00", DAILY, "2026-11-30T07:59:59", "2026-11-30T08:00"),
+    ("08:00", DAILY, "2026-11-30T08:00", "2026-12-01T08:00"),
+    ("08:00", frozenset(range(5)), "2026-12-04T09:00", "2026-12-07T08:00"),
+    ("00:00", frozenset({6}), "2026-12-05T23:59", "2026-12-06T00:00"),
+    # 2026-03-29: 02:00 to 03:00 do not exist; what is then is an hour later by the clock.
+    ("02:30", DAILY, "2026-03-28T12:00", "2026-03-29T03:30"),
+    ("02:30", DAILY, "2026-03-29T03:30", "2026-03-30T02:30"),
+    ("03:00", DAILY, "2026-03-29T01:59", "2026-03-29T03:00"),
+    # 2026-10-25: 02:00 to 03:00 come twice; the first of them counts.
+    ("02:30", DAILY, "2026-10-25T01:00", "2026-10-25T02:30"),
+    ("02:30", DAILY, "2026-10-25T02:31", "2026-10-26T02:30"),
+    ("08:00", frozenset(), "2026-10-25T02:31", None),
+]
 
 
-@given(
-    st.times().map(lambda at: at.replace(second=0, microsecond=0)),
-    st.sets(st.integers(0, 6), min_size=1).map(frozenset),
-    st.sampled_from(["", "UTC", BERLIN, "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"]),
-    st.dates(date(2024, 1, 1), date(2028, 1, 1)),
-)
-def test_each_chosen_day_is_due_exactly_once_in_order(
-    at: time, days: frozenset[int], tz: str, first: date
-) -> None:
-    daily = ScheduleEntry(at, days, tz=tz)
-    chosen = [day for day in (first + DAY * n for n in range(30)) if day.weekday() in days]
+def test_an_entry_is_due_once_a_day_also_when_the_clock_changes() -> None:
+    found = [next_due(entry(at, days), unix(after)) for at, days, after, _ in DUE]
+    assert found == [due and unix(due) for *_, due in DUE]
+
+
+ZONES = ["", "UTC", BERLIN, "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"]
+
+
+@given(st.integers(0, 1 << 32))
+def test_each_chosen_day_is_due_exactly_once_in_order(seed: int) -> None:
+    chance = Random(seed)
+    days = frozenset(chance.sample(range(7), chance.randrange(1, 8)))
+    at = time(chance.randrange(24), chance.randrange(60))
+    daily = ScheduleEntry(at, days, tz=chance.choice(ZONES))
+    # Mostly in the months in which clocks change somewhere.
+    month = chance.choice((3, 4, 10, 11, 1 + chance.randrange(12)))
+    first = date(chance.randrange(2024, 2028), month, 1 + chance.randrange(28))
+    chosen = [day for day in (first + DAY * n for n in range(14)) if day.weekday() in days]
     now = instant(daily, first) - 0.5
     for day in chosen:
         due = next_due(daily, now)
@@ -105,11 +107,17 @@ class World:
         """Wait and look as its loop does, and return what was done."""
         self.done.clear()
         end = unix(until)
-        while self.now + self.warm.pause_s() <= end:
-            self.now += self.warm.pause_s()
+        while self.now + (pause_s := self.warm.pause_s()) <= end:
+            self.now += pause_s
             self.warm.check()
         self.now = end
         return self.done
+
+
+@pytest.fixture(autouse=True)
+def _long_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day has few looks."""
+    monkeypatch.setattr(keepwarm, "LONGEST_SLEEP_S", 3600.0)
 
 
 def test_models_are_loaded_and_unloaded_at_their_times_once_whatever_the_clock_does() -> None:
