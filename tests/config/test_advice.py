@@ -1,4 +1,4 @@
-import pytest
+from itertools import product
 
 from llmsnap.config import ModelConfig
 from llmsnap.config.advice import advise, local_port
@@ -22,37 +22,39 @@ def advice(text: str) -> list[str]:
     return [str(each) for each in report.advice]
 
 
-@pytest.mark.parametrize(
-    ("groups", "may_run_together"),
-    [
-        ("{}", False),
-        ("{g: {members: [a]}, h: {members: [b]}}", False),
-        ("{g: {swap: false, members: [a, b]}}", True),
-        ("{g: {exclusive: false, members: [a]}}", True),
-        ("{g: {persistent: true, members: [a]}}", True),
-    ],
-)
-def test_models_that_may_run_together_should_not_share_a_port(groups, may_run_together) -> None:
-    found = advice(f"{MODELS}groups: {groups}")
+MAY_RUN_TOGETHER = {
+    "{}": False,
+    "{g: {members: [a]}, h: {members: [b]}}": False,
+    "{g: {swap: false, members: [a, b]}}": True,
+    "{g: {exclusive: false, members: [a]}}": True,
+    "{g: {persistent: true, members: [a]}}": True,
+}
+
+
+def test_models_that_may_run_together_should_not_share_a_port() -> None:
     said = 'models.b.cmd: listens on port 9000 like model "a", and both may run'
-    assert [each.startswith(said) for each in found] == [True] * may_run_together
+    for groups, may in MAY_RUN_TOGETHER.items():
+        found = advice(f"{MODELS}groups: {groups}")
+        assert [each.startswith(said) for each in found] == [True] * may, groups
     assert advice(MODELS.replace("cmd: s, proxy", f"cmd: s, {SLEEPS}, proxy"))
     assert advice(f"{MODELS}startPort: 9000\ngroups: {{g: {{swap: false, members: [a, c]}}}}")
 
 
-@pytest.mark.parametrize(
-    ("command", "is_advised"),
-    [
-        ("/opt/llama-server -m m.gguf", False),
-        ("python3.12 /x/xllama_server.py -m m.gguf", False),
-        ("docker run server -m m.gguf --slot-save-path /kv", False),
-        ("sh -c 'exec llama-server -m m.gguf --slot-save-path /kv'", False),
-        ("vllm serve x", True),
-    ],
-)
-def test_prompts_are_kept_by_llama_server_only(command: str, is_advised: bool) -> None:
-    found = advice(f'models: {{m: {{cmd: "{command} ${{PORT}}", promptCache: true}}}}')
-    assert [each.partition(":")[0] for each in found] == ["models.m.promptCache"] * is_advised
+COMMANDS = {
+    "/opt/llama-server -m m.gguf": False,
+    "python3.12 /x/xllama_server.py -m m.gguf": False,
+    "docker run server -m m.gguf --slot-save-path /kv": False,
+    "sh -c 'exec llama-server -m m.gguf --slot-save-path /kv'": False,
+    "vllm serve x": True,
+}
+
+
+def test_prompts_are_kept_by_llama_server_only() -> None:
+    models = 'models: {{m: {{cmd: "{} ${{PORT}}", promptCache: true}}}}'
+    found = {
+        cmd: [each.partition(":")[0] for each in advice(models.format(cmd))] for cmd in COMMANDS
+    }
+    assert found == {cmd: ["models.m.promptCache"] * said for cmd, said in COMMANDS.items()}
 
 
 def test_preloads_that_cannot_all_stay_are_told() -> None:
@@ -68,16 +70,13 @@ def test_ports_are_known_where_they_are_local() -> None:
     assert ports == [80, 443, 8, None]
 
 
-@pytest.mark.parametrize(
-    ("more", "told"),
-    [("", True), (", apiKey: k", False), (", headers: {authorization: Bearer k}", False)],
-)
-def test_a_server_with_a_key_needs_it_from_us(more: str, told: bool) -> None:
-    for option in ("--api-key k", "--api-key=k"):
+def test_a_server_with_a_key_needs_it_from_us() -> None:
+    own = ("", ", apiKey: k", ", headers: {authorization: Bearer k}")
+    for option, more in product(("--api-key k", "--api-key=k"), own):
         models = f"models: {{m: {{cmd: 's {option} ${{PORT}}'{more}}}}}\n"
         assert not advice(models), "without keys of ours the client's own passes"
         found = advice(f"{models}apiKeys: [a-key-of-more-than-16-characters]\n")
-        assert any("asks for an API key" in each for each in found) == told
+        assert any("asks for an API key" in each for each in found) == (not more)
 
 
 @parity(
@@ -108,23 +107,21 @@ def test_a_budget_that_one_model_turns_on_is_advised_about() -> None:
         assert advice(fine) == []
 
 
-@pytest.mark.parametrize(
-    ("options", "devices", "varies"),
-    [
-        ("", "gpu0", True),
-        ("-ngl 99 --fit on", "gpu0", True),
-        ("-ngl 99", "gpu0", False),
-        ("--n-gpu-layers=40", "gpu0", False),
-        ("-ngl 0", "gpu0", False),
-        ("--device none", "gpu0", False),
-        ("", "ram", False),
-    ],
-)
-def test_a_server_that_takes_what_is_free_is_advised_about(
-    options: str, devices: str, varies: bool
-) -> None:
-    found = advice(
-        f"memory: {{{devices}: 9GiB}}\n"
-        f"models: {{m: {{cmd: '/opt/llama-server --port ${{PORT}} {options}'}}}}\n"
-    )
-    assert [each.partition(":")[0] for each in found] == ["models.m.cmd"] * varies
+VARYING = {
+    ("", "gpu0"): True,
+    ("-ngl 99 --fit on", "gpu0"): True,
+    ("-ngl 99", "gpu0"): False,
+    ("--n-gpu-layers=40", "gpu0"): False,
+    ("-ngl 0", "gpu0"): False,
+    ("--device none", "gpu0"): False,
+    ("", "ram"): False,
+}
+
+
+def test_a_server_that_takes_what_is_free_is_advised_about() -> None:
+    found = {}
+    for options, devices in VARYING:
+        command = f"/opt/llama-server --port ${{PORT}} {options}"
+        said = advice(f"memory: {{{devices}: 9GiB}}\nmodels: {{m: {{cmd: '{command}'}}}}\n")
+        found[options, devices] = [each.partition(":")[0] for each in said]
+    assert found == {case: ["models.m.cmd"] * varies for case, varies in VARYING.items()}

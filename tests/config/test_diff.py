@@ -1,7 +1,5 @@
 from dataclasses import replace
 
-import pytest
-
 from llmsnap.config.diff import Diff, changed_settings, compare
 from llmsnap.config.keys import ConfigKey, Section
 from llmsnap.config.kinds import Choices, Flag, Json, Number, Texts, Unsupported
@@ -74,29 +72,29 @@ def edited(key: str) -> str:
     return OLD.replace("env: [A=1]}", f"env: [A=1], {key}: {value}}}")
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_each_key_is_hot_unless_it_makes_the_process(key: str) -> None:
+def test_each_key_is_hot_unless_it_makes_the_process() -> None:
     old = loads(OLD, environ={})
-    found = reloaded(edited(key), old)
-    restarts = MODEL.keys[key].restarts
-    assert (found.restart, found.hot) == ((("a",), ()) if restarts else ((), ("a",)))
-    assert found.unchanged == ("b",)
-    assert found.parts == (("residency",) if key == "memory" else ())  # memory decides from now on
+    for key in KEYS:
+        found = reloaded(edited(key), old)
+        restarts = MODEL.keys[key].restarts
+        assert (found.restart, found.hot) == ((("a",), ()) if restarts else ((), ("a",))), key
+        assert found.unchanged == ("b",)
+        assert found.parts == ("residency",) * (key == "memory")  # it decides from now on
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        OLD,
-        OLD.replace("s ${PORT} -m", "s   ${PORT}   -m"),
-        OLD.replace('"s ${PORT} -m', '"# comment\\ns ${PORT} -m'),
-        "macros: {unused: 1}\n" + OLD,
-        "macros: {run: 's ${PORT}'}\n" + OLD.replace("s ${PORT}", "${run}"),
-    ],
-)
-def test_what_comes_to_the_same_is_unchanged(text: str) -> None:
-    found = reloaded(text, loads(OLD, environ={}))
-    assert (bool(found), found.unchanged, str(found)) == (False, ("a", "b"), "nothing changed")
+SAME_AS_OLD = [
+    OLD,
+    OLD.replace("s ${PORT} -m", "s   ${PORT}   -m"),
+    OLD.replace('"s ${PORT} -m', '"# comment\\ns ${PORT} -m'),
+    "macros: {unused: 1}\n" + OLD,
+    "macros: {run: 's ${PORT}'}\n" + OLD.replace("s ${PORT}", "${run}"),
+]
+
+
+def test_what_comes_to_the_same_is_unchanged() -> None:
+    for text in SAME_AS_OLD:
+        found = reloaded(text, loads(OLD, environ={}))
+        assert (bool(found), found.unchanged, str(found)) == (False, ("a", "b"), "nothing changed")
 
 
 def test_another_first_port_moves_nobody() -> None:
@@ -115,23 +113,21 @@ def test_models_made_by_hand_are_compared_by_what_makes_their_process() -> None:
 SAME = ("a", "b")
 OTHER_MODEL = "models: {c: {cmd: 's ${PORT}'}}"
 
+OTHERS = {
+    "groups: {g: {members: [a]}}": Diff(unchanged=SAME, parts=("groups",)),
+    "peers: {p: {proxy: 'http://h', models: [x]}}": Diff(unchanged=SAME, parts=("peers",)),
+    "hooks: {on_startup: {preload: [a]}}": Diff(unchanged=SAME, parts=("preload",)),
+    "routing: {scheduler: {use: fifo}}": Diff(unchanged=SAME, parts=("scheduler",)),
+    "logLevel: debug": Diff(unchanged=SAME, parts=("settings",)),
+    "globalTTL: 5": Diff(hot=SAME, parts=("settings",)),  # for those who inherit it
+    OLD + "  AAA: {cmd: 'n ${PORT}'}": Diff(unchanged=SAME, added=("AAA",)),  # the first port
+    OTHER_MODEL: Diff(added=("c",), removed=SAME),
+}
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("groups: {g: {members: [a]}}", Diff(unchanged=SAME, parts=("groups",))),
-        ("peers: {p: {proxy: 'http://h', models: [x]}}", Diff(unchanged=SAME, parts=("peers",))),
-        ("hooks: {on_startup: {preload: [a]}}", Diff(unchanged=SAME, parts=("preload",))),
-        ("routing: {scheduler: {use: fifo}}", Diff(unchanged=SAME, parts=("scheduler",))),
-        ("logLevel: debug", Diff(unchanged=SAME, parts=("settings",))),
-        ("globalTTL: 5", Diff(hot=SAME, parts=("settings",))),  # for those who inherit it
-        (OLD + "  AAA: {cmd: 'n ${PORT}'}", Diff(unchanged=SAME, added=("AAA",))),  # the first port
-        (OTHER_MODEL, Diff(added=("c",), removed=SAME)),
-    ],
-)
-def test_other_parts_and_models_that_come_and_go_are_named(text: str, expected: Diff) -> None:
-    found = reloaded(text if "models:" in text[:9] else OLD + text, loads(OLD, environ={}))
-    assert found == expected
-    assert found
-    if text == OTHER_MODEL:
-        assert str(found) == "added c; removed a, b"
+
+def test_other_parts_and_models_that_come_and_go_are_named() -> None:
+    old = loads(OLD, environ={})
+    found = {text: reloaded(text if "models:" in text[:9] else OLD + text, old) for text in OTHERS}
+    assert found == OTHERS
+    assert all(found.values())
+    assert str(found[OTHER_MODEL]) == "added c; removed a, b"

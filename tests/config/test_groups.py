@@ -3,7 +3,7 @@
 import pytest
 
 from llmsnap.config import GroupConfig, SchedulerConfig
-from tests.config.reading import advice, config, problem
+from tests.config.reading import advice, config, excerpt, problem
 from tests.parity import parity
 
 MODELS = """
@@ -32,22 +32,22 @@ def test_the_newer_place_for_groups_is_known() -> None:
     assert both.startswith("routing.router.settings.groups: groups are given twice, here and in")
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("groups: {a: {members: [m1, m1]}}", 'groups.a.members: member "m1" is listed twice'),
-        ("groups: {a: {members: [m1]}, b: {members: [m1]}}", 'in two groups, "a" and "b"'),
-        ("groups: {a: {members: [x]}, b: {members: [x]}}", 'in two groups, "a" and "b"'),
-        ("groups: {a: [m1]}", "groups.a: must be a mapping"),
-        (SCHEDULER % "use: lifo", "routing.scheduler.use: must be one of fair, fifo (found lifo)"),
-        (SCHEDULER % "settings: {fair: {priority: {c: 1}}}", 'priority.c: "c" is no model'),
-        (SCHEDULER % "settings: {fifo: {priority: {c: 1}}}", 'priority.c: "c" is no model'),
-        (SCHEDULER % "settings: {fair: {priority: {m1: high}}}", "m1: must be a whole number"),
-        (SCHEDULER % "settings: {fair: {priority: {m2: 1, two: 2}}}", '"m2" has two priorities'),
-    ],
-)
-def test_mistakes(text: str, words: str) -> None:
-    assert words in problem(f"{MODELS}{text}\n")
+MISTAKES = {
+    "groups: {a: {members: [m1, m1]}}": 'groups.a.members: member "m1" is listed twice',
+    "groups: {a: {members: [m1]}, b: {members: [m1]}}": 'in two groups, "a" and "b"',
+    "groups: {a: {members: [x]}, b: {members: [x]}}": 'in two groups, "a" and "b"',
+    "groups: {a: [m1]}": "groups.a: must be a mapping",
+    SCHEDULER % "use: lifo": "routing.scheduler.use: must be one of fair, fifo (found lifo)",
+    SCHEDULER % "settings: {fair: {priority: {c: 1}}}": 'priority.c: "c" is no model',
+    SCHEDULER % "settings: {fifo: {priority: {c: 1}}}": 'priority.c: "c" is no model',
+    SCHEDULER % "settings: {fair: {priority: {m1: high}}}": "m1: must be a whole number",
+    SCHEDULER % "settings: {fair: {priority: {m2: 1, two: 2}}}": '"m2" has two priorities',
+}
+
+
+def test_mistakes() -> None:
+    said = {text: excerpt(problem(f"{MODELS}{text}\n"), MISTAKES[text]) for text in MISTAKES}
+    assert said == MISTAKES
 
 
 def test_a_member_that_is_no_model_is_left_out_with_advice() -> None:

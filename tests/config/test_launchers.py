@@ -1,7 +1,5 @@
 """Launchers: engines on other machines, and what a model asks of one."""
 
-import pytest
-
 from llmsnap.config import compare, loads
 from llmsnap.config.router import Together
 from llmsnap.routing.messages import residency_of
@@ -35,25 +33,25 @@ def test_a_model_gets_the_settings_of_its_launcher_and_the_macros_that_go_with_i
     assert own.models["m"].cmd == "s gpu.lan 5800", "a macro of that name in the file wins"
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (on_farm(GPU).replace("r: farm", "r: frrm"), 'there is no launcher "frrm" - did you'),
-        (on_farm(f"cmdStop: 'kill ${{PID}}', {GPU}"), "models.m.cmdStop: runs on this machine"),
-        (on_farm(GPU, "s --host 127.0.0.1 ${PORT}"), "--host 127.0.0.1 is reached from its own"),
-        (on_farm("resources: {gpus: 1.5}"), "models.m.resources.gpus: must be a whole number"),
-        ("models: {m: {cmd: 's ${PORT} ${UPSTREAM_KEY}'}}", "${UPSTREAM_KEY} is there with"),
-        (FARM.replace(", token: t0ken", ""), "launchers.farm.token: is missing"),
-        (FARM.replace("type: ray, ", ""), "launchers.farm.type: is missing"),
-        (FARM.replace("http://head:8265", "head"), 'launchers.farm.address: "head" must begin'),
-        (FARM.replace("farm", "local"), '"local" is always there'),
-        (FARM.replace("farm", "a b"), "is no name of a launcher"),
-        (FARM.replace("}}", ", env: {A-B: 1}}}"), '"A-B" is no name of a variable'),
-    ],
-)
-def test_mistakes_are_told_with_what_to_do(text: str, words: str) -> None:
-    found = problems(text)
-    assert any(words in each and " - " in each for each in found), found
+MISTAKES = {
+    on_farm(GPU).replace("r: farm", "r: frrm"): 'there is no launcher "frrm" - did you',
+    on_farm(f"cmdStop: 'kill ${{PID}}', {GPU}"): "models.m.cmdStop: runs on this machine",
+    on_farm(GPU, "s --host 127.0.0.1 ${PORT}"): "--host 127.0.0.1 is reached from its own",
+    on_farm("resources: {gpus: 1.5}"): "models.m.resources.gpus: must be a whole number",
+    "models: {m: {cmd: 's ${PORT} ${UPSTREAM_KEY}'}}": "${UPSTREAM_KEY} is there with",
+    FARM.replace(", token: t0ken", ""): "launchers.farm.token: is missing",
+    FARM.replace("type: ray, ", ""): "launchers.farm.type: is missing",
+    FARM.replace("http://head:8265", "head"): 'launchers.farm.address: "head" must begin',
+    FARM.replace("farm", "local"): '"local" is always there',
+    FARM.replace("farm", "a b"): "is no name of a launcher",
+    FARM.replace("}}", ", env: {A-B: 1}}}"): '"A-B" is no name of a variable',
+}
+
+
+def test_mistakes_are_told_with_what_to_do() -> None:
+    for text, words in MISTAKES.items():
+        found = problems(text)
+        assert any(words in each and " - " in each for each in found), found
 
 
 def test_a_token_is_shown_nowhere_and_kept_from_servers_and_its_lack_has_to_be_wanted() -> None:
@@ -65,16 +63,16 @@ def test_a_token_is_shown_nowhere_and_kept_from_servers_and_its_lack_has_to_be_w
     assert config(FARM.replace("token: t0ken", "insecure: true")).launchers["farm"].insecure
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (on_farm("ttl: 1"), "models.m.resources.gpus: is absent"),
-        ("models: {m: {cmd: 's ${PORT}', resources: {gpus: 1}}}", "models.m.resources: has no"),
-        ("models: {m: {cmd: 's ${PORT}', engineEnv: keep}}", "models.m.engineEnv: has no effect"),
-    ],
-)
-def test_what_is_odd_is_told(text: str, words: str) -> None:
-    assert [each for each in advice(text) if words in each]
+ODD = {
+    on_farm("ttl: 1"): "models.m.resources.gpus: is absent",
+    "models: {m: {cmd: 's ${PORT}', resources: {gpus: 1}}}": "models.m.resources: has no",
+    "models: {m: {cmd: 's ${PORT}', engineEnv: keep}}": "models.m.engineEnv: has no effect",
+}
+
+
+def test_what_is_odd_is_told() -> None:
+    for text, words in ODD.items():
+        assert [each for each in advice(text) if words in each]
 
 
 def test_a_changed_launcher_restarts_its_models_alone() -> None:

@@ -9,13 +9,12 @@ import pytest
 
 from llmsnap.config.loader import load, loads
 from llmsnap.errors import ConfigError, Problem
-from tests.config.reading import advice, config, problem, problems
+from tests.config.reading import advice, config, excerpt, problem, problems
 from tests.parity import parity
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "~", "models:\n", "{}"])
-def test_an_empty_file_has_no_models(text: str) -> None:
-    assert not config(text).models
+def test_an_empty_file_has_no_models() -> None:
+    assert not any(config(text).models for text in ("", "# nothing\n", "~", "models:\n", "{}"))
     for other in ("- a", "just text", "5"):
         assert problem(other).startswith("the file must be a mapping")
 
@@ -81,19 +80,18 @@ def test_ports_are_given_out_in_the_order_of_ids() -> None:
     }
 
 
+NO_PORTS = {
+    "models: {m: {cmd: s}}": "models.m.proxy: is absent, and its default uses ${PORT}, but",
+    "models: {m: {cmd: s, proxy: 'http://h:${PORT}'}}": "it is only available when used in",
+    "models: {m: {cmd: 's ${PORT} ${PID}'}}": "${PID} is known in cmdStop only",
+    "startPort: 65535\nmodels: {a: &a {cmd: 's ${PORT}'}, b: *a}": "models.b: no port is",
+    "models: {m: {cmd: 's ${PORT}', macros: {PORT: [1]}}}": "models.m.macros.PORT: ",
+}
+
+
 @parity("Macros", "`${PORT}` in `proxy` and not in `cmd`: the file is refused")
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("models: {m: {cmd: s}}", "models.m.proxy: is absent, and its default uses ${PORT}, but"),
-        ("models: {m: {cmd: s, proxy: 'http://h:${PORT}'}}", "it is only available when used in"),
-        ("models: {m: {cmd: 's ${PORT} ${PID}'}}", "${PID} is known in cmdStop only"),
-        ("startPort: 65535\nmodels: {a: &a {cmd: 's ${PORT}'}, b: *a}", "models.b: no port is"),
-        ("models: {m: {cmd: 's ${PORT}', macros: {PORT: [1]}}}", "models.m.macros.PORT: "),
-    ],
-)
-def test_a_port_that_cannot_be(text: str, words: str) -> None:
-    assert words in problem(text)
+def test_a_port_that_cannot_be() -> None:
+    assert {text: excerpt(problem(text), NO_PORTS[text]) for text in NO_PORTS} == NO_PORTS
 
 
 def test_a_macro_may_bring_the_port_and_pid_is_known_in_cmd_stop_only() -> None:
@@ -177,24 +175,24 @@ def test_macros_work_in_every_value_of_a_model_and_keep_their_type() -> None:
     assert found.metadata == {"n": 7, "port": 5800, "text": "p5800", "on": True}
 
 
-@pytest.mark.parametrize(
-    ("line", "where"),
-    [
-        ("cmd: srv ${PORT} ${no}", "cmd"),
-        ("cmdStop: stop ${no}", "cmdStop"),
-        ("proxy: http://${no}", "proxy"),
-        ("checkEndpoint: /${no}", "checkEndpoint"),
-        ("filters: {stripParams: '${no}'}", "filters.stripParams"),
-        ("sleepEndpoints: [{endpoint: '/${no}'}]", "sleepEndpoints[0].endpoint"),
-        ("wakeEndpoints: [{endpoint: /x, body: '${no}'}]", "wakeEndpoints[0].body"),
-        ("metadata: {a: {1: [x, '${no}']}}", "metadata.a.1[1]"),
-        ("ttl: ${no}", "ttl"),
-    ],
-)
-def test_an_unknown_macro_is_an_error_where_it_always_was(line: str, where: str) -> None:
-    cmd = "" if line.startswith("cmd:") else "cmd: srv ${PORT}\n    "
-    found = problem(f"models:\n  m:\n    {cmd}{line}\n")
-    assert found.startswith(f"models.m.{where}: unknown macro ${{no}}")
+WITH_MACROS = {
+    "cmd: srv ${PORT} ${no}": "cmd",
+    "cmdStop: stop ${no}": "cmdStop",
+    "proxy: http://${no}": "proxy",
+    "checkEndpoint: /${no}": "checkEndpoint",
+    "filters: {stripParams: '${no}'}": "filters.stripParams",
+    "sleepEndpoints: [{endpoint: '/${no}'}]": "sleepEndpoints[0].endpoint",
+    "wakeEndpoints: [{endpoint: /x, body: '${no}'}]": "wakeEndpoints[0].body",
+    "metadata: {a: {1: [x, '${no}']}}": "metadata.a.1[1]",
+    "ttl: ${no}": "ttl",
+}
+
+
+def test_an_unknown_macro_is_an_error_where_it_always_was() -> None:
+    for line, where in WITH_MACROS.items():
+        cmd = "" if line.startswith("cmd:") else "cmd: srv ${PORT}\n    "
+        found = problem(f"models:\n  m:\n    {cmd}{line}\n")
+        assert found.startswith(f"models.m.{where}: unknown macro ${{no}}")
 
 
 def test_elsewhere_an_unknown_macro_stays_as_it_is() -> None:
@@ -340,22 +338,21 @@ def test_no_beginning_of_the_file_takes_keys_or_all_models_away(text: str) -> No
             assert (new.api_keys, bool(new.models)) == (old.api_keys, True), text[:length]
 
 
-@pytest.mark.parametrize(
-    ("text", "where"),
-    [
-        ("", ["apiKeys", "models"]),
-        ("apiKeys: [key-of-the-admin-0123]", ["models"]),
-        ("models: {a: {cmd: x ${PORT}}}", ["apiKeys"]),
-        ("models: {}", ["apiKeys"]),
-        ("apiKeys: []\nmodels: {}", []),
-        (OLD.replace("  c:\n    cmd: serve --port ${PORT}\n", ""), []),
-        (OLD.partition("    ttl")[0], []),
-        (OLD.replace("\n", "\r\n").partition("    ttl")[0], []),
-        (OLD.partition("600")[0], ["file"]),
-    ],
-)
-def test_only_what_says_so_empties(text: str, where: list[str]) -> None:
-    assert refused(text) == where
+EDITS = {
+    "": ["apiKeys", "models"],
+    "apiKeys: [key-of-the-admin-0123]": ["models"],
+    "models: {a: {cmd: x ${PORT}}}": ["apiKeys"],
+    "models: {}": ["apiKeys"],
+    "apiKeys: []\nmodels: {}": [],
+    OLD.replace("  c:\n    cmd: serve --port ${PORT}\n", ""): [],
+    OLD.partition("    ttl")[0]: [],
+    OLD.replace("\n", "\r\n").partition("    ttl")[0]: [],
+    OLD.partition("600")[0]: ["file"],
+}
+
+
+def test_only_what_says_so_empties() -> None:
+    assert {text: refused(text) for text in EDITS} == EDITS
     assert refused("", "startPort: 1") == refused("models:", "models: {}") == []
     model = "models: {a: {cmd: x ${PORT}}}\nlogLevel: warn"
     assert refused(model, f"{model}ing") == [], "shortening the last line by hand is an edit"

@@ -6,6 +6,7 @@ from llmsnap.config.macros import Budget, Macros, MacroValue, define
 from llmsnap.config.nodes import Mapping, Node, Report, Scalar, Sequence
 from llmsnap.config.yaml import compose
 from llmsnap.errors import MacroProblem
+from tests.config.reading import excerpt
 
 EXPANSIONS: list[tuple[dict[str, MacroValue], str, MacroValue]] = [
     ({"A": "x"}, "${A}", "x"),
@@ -27,10 +28,10 @@ EXPANSIONS: list[tuple[dict[str, MacroValue], str, MacroValue]] = [
 ]
 
 
-@pytest.mark.parametrize(("values", "text", "result"), EXPANSIONS)
-def test_expansion(values: dict[str, MacroValue], text: str, result: MacroValue) -> None:
-    found = Macros(values).expand(text)
-    assert (found, type(found)) == (result, type(result))
+def test_expansion() -> None:
+    for values, text, result in EXPANSIONS:
+        found = Macros(values).expand(text)
+        assert (found, type(found)) == (result, type(result)), (values, text)
 
 
 def test_later_values_win() -> None:
@@ -42,17 +43,17 @@ def test_later_values_win() -> None:
 CIRCLE: dict[str, MacroValue] = {"A": "${B}", "B": "x ${C}", "C": "${A}", "Z": "${A}"}
 
 
-@pytest.mark.parametrize(
-    ("values", "text", "named"),
-    [
-        *((CIRCLE, text, "A -> B -> C -> A") for text in ("${A}", "run ${A}", "${Z}")),
-        ({"A": "${B}${C}", "B": "${D}", "C": "${D}", "D": "${C}"}, "${A}", "(C -> D -> C|D -> C)"),
-        ({"A": "$", "B": "${A}{B}"}, "${B}", "B"),  # made of pieces
-    ],
-)
-def test_a_circle_is_named(values: dict[str, MacroValue], text: str, named: str) -> None:
-    with pytest.raises(MacroProblem, match=f"circle: {named}"):
-        Macros(values).expand(text)
+CIRCLES = [
+    *((CIRCLE, text, "A -> B -> C -> A") for text in ("${A}", "run ${A}", "${Z}")),
+    ({"A": "${B}${C}", "B": "${D}", "C": "${D}", "D": "${C}"}, "${A}", "(C -> D -> C|D -> C)"),
+    ({"A": "$", "B": "${A}{B}"}, "${B}", "B"),  # made of pieces
+]
+
+
+def test_a_circle_is_named() -> None:
+    for values, text, named in CIRCLES:
+        with pytest.raises(MacroProblem, match=f"circle: {named}"):
+            Macros(values).expand(text)
 
 
 def test_macros_that_double_without_end_are_stopped() -> None:
@@ -81,22 +82,22 @@ def test_definitions_keep_their_types() -> None:
     assert (set(found), problems) == ({"x" * 63, "port", "PID"}, [])
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("macros: 5", "must be a mapping"),
-        ("macros: {PORT: 1}", "is reserved"),
-        ("macros: {MODEL_ID: [1]}", "is reserved"),
-        ("macros: {a.b: 1}", "invalid characters"),
-        ("macros: {%s: 1}" % ("x" * 64), "exceeds maximum of 63"),
-        ("macros: {a: [1]}", "must be a scalar type"),
-        ("macros: {a: 2026-02-03}", "must be a scalar type"),
-        ("macros: {a: 'x ${a}'}", "self-reference"),
-    ],
-)
-def test_faulty_definitions(text: str, words: str) -> None:
-    found, (problem,) = defined(text)
-    assert (found, words in problem) == ({}, True)
+FAULTY = {
+    "macros: 5": "must be a mapping",
+    "macros: {PORT: 1}": "is reserved",
+    "macros: {MODEL_ID: [1]}": "is reserved",
+    "macros: {a.b: 1}": "invalid characters",
+    "macros: {%s: 1}" % ("x" * 64): "exceeds maximum of 63",
+    "macros: {a: [1]}": "must be a scalar type",
+    "macros: {a: 2026-02-03}": "must be a scalar type",
+    "macros: {a: 'x ${a}'}": "self-reference",
+}
+
+
+def test_faulty_definitions() -> None:
+    for text, words in FAULTY.items():
+        found, (problem,) = defined(text)
+        assert (found, excerpt(problem, words)) == ({}, words), text
 
 
 def read(text: str, **environ: str) -> tuple[Mapping, Report]:
@@ -117,22 +118,22 @@ def first(node: Node | None) -> Scalar:
     return node
 
 
-@pytest.mark.parametrize(
-    ("text", "environ", "result"),
-    [
-        ('a: "${env.X}-${env.X}"', {"X": "v"}, "v-v"),
-        ("a: ${env.X}", {"X": "b: c # d"}, "b: c # d"),
-        ("a: ${env.X}", {"X": " 5800 "}, "5800"),
-        ("a: '${env.X}'", {"X": " 5800 "}, " 5800 "),
-        ('a: "${env.X}"', {"X": 'C:\\x "y"'}, 'C:\\x "y"'),
-        ("a: ${env.X}", {"X": 'C:\\x "y"'}, 'C:\\x "y"'),
-        ("a: ${env.X}", {"X": "${env.Y}"}, "${env.Y}"),
-        ("a: ${env.1X} ${env.} ${ env.X }", {"X": "v"}, "${env.1X} ${env.} ${ env.X }"),
-    ],
-)
-def test_values_come_in_as_they_are(text: str, environ: dict[str, str], result: str) -> None:
-    root, report = read(text, **environ)
-    assert (first(root).text, report.problems) == (result, [])
+VALUES = [
+    ('a: "${env.X}-${env.X}"', "v", "v-v"),
+    ("a: ${env.X}", "b: c # d", "b: c # d"),
+    ("a: ${env.X}", " 5800 ", "5800"),
+    ("a: '${env.X}'", " 5800 ", " 5800 "),
+    ('a: "${env.X}"', 'C:\\x "y"', 'C:\\x "y"'),
+    ("a: ${env.X}", 'C:\\x "y"', 'C:\\x "y"'),
+    ("a: ${env.X}", "${env.Y}", "${env.Y}"),
+    ("a: ${env.1X} ${env.} ${ env.X }", "v", "${env.1X} ${env.} ${ env.X }"),
+]
+
+
+def test_values_come_in_as_they_are() -> None:
+    for text, value, result in VALUES:
+        root, report = read(text, X=value)
+        assert (first(root).text, report.problems) == (result, []), (text, value)
     number = first(read("${env.A}: ${env.X}", A="a", X="5800")[0])
     assert (number.plain, number.written) == (True, "${env.X}"), "an unquoted one may be a number"
 
@@ -151,41 +152,41 @@ def read_file(path: str) -> str:
     return FILES[path]
 
 
-@pytest.mark.parametrize(
-    ("text", "result"),
-    [
-        ("a: ${file./run/key}", "s3cret"),
-        ("a: x-${file./run/key}-${env.X}", "x-s3cret-v"),
-        ("a: ${file.relative key}", "r"),
-        ("a: ${file./dos}", "d"),
-        ("a: ${file./quotes}", 'a "b"\\c'),
-        ("a: ${file./reference}", "${env.X}"),
-        ("a: ${file.${env.DIR}/key}", "s3cret"),
-        ("a: [${file.${env.DIR}/key}, b]", "s3cret"),
-        ("a: {b: ${file./run/key}}", "s3cret"),
-        ("a: ['${file./run/key}']", "s3cret"),
-    ],
-)
-def test_a_file_holds_a_value(text: str, result: str) -> None:
-    root, report = read(text, X="v", DIR="/run")
-    assert (first(root).text, report.problems) == (result, [])
+OF_FILES = {
+    "a: ${file./run/key}": "s3cret",
+    "a: x-${file./run/key}-${env.X}": "x-s3cret-v",
+    "a: ${file.relative key}": "r",
+    "a: ${file./dos}": "d",
+    "a: ${file./quotes}": 'a "b"\\c',
+    "a: ${file./reference}": "${env.X}",
+    "a: ${file.${env.DIR}/key}": "s3cret",
+    "a: [${file.${env.DIR}/key}, b]": "s3cret",
+    "a: {b: ${file./run/key}}": "s3cret",
+    "a: ['${file./run/key}']": "s3cret",
+}
+
+
+def test_a_file_holds_a_value() -> None:
+    for text, result in OF_FILES.items():
+        root, report = read(text, X="v", DIR="/run")
+        assert (first(root).text, report.problems) == (result, []), text
     assert first(read("a: ${file./number}")[0]).plain
 
 
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    [
-        ("/none", "the file of ${file./none} cannot be read: No such file or directory"),
-        ("/lines", "the file of ${file./lines} contains newlines or NUL"),
-        ("/empty", "the file of ${file./empty} is empty"),
-        ("/binary", "the file of ${file./binary} is not UTF-8 text"),
-        ("${env.NOPE}/x", "environment variable NOPE is not set"),
-    ],
-)
-def test_a_file_that_cannot_be_a_value_is_named_with_its_reason(path: str, reason: str) -> None:
-    root, report = read(f"a: ${{file.{path}}}")
-    assert str(report.problems[0]).startswith(f"a: {reason}")
-    assert (first(root).broken, len(report.problems)) == (True, 1)
+REASONS = {
+    "/none": "the file of ${file./none} cannot be read: No such file or directory",
+    "/lines": "the file of ${file./lines} contains newlines or NUL",
+    "/empty": "the file of ${file./empty} is empty",
+    "/binary": "the file of ${file./binary} is not UTF-8 text",
+    "${env.NOPE}/x": "environment variable NOPE is not set",
+}
+
+
+def test_a_file_that_cannot_be_a_value_is_named_with_its_reason() -> None:
+    for path, reason in REASONS.items():
+        root, report = read(f"a: ${{file.{path}}}")
+        assert str(report.problems[0]).startswith(f"a: {reason}")
+        assert (first(root).broken, len(report.problems)) == (True, 1)
 
 
 def test_an_unset_variable_is_named_with_its_place() -> None:
@@ -196,11 +197,11 @@ def test_an_unset_variable_is_named_with_its_place() -> None:
     assert first(root).broken
 
 
-@pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b"])
-def test_a_value_of_several_lines_is_refused_and_not_shown(bad: str) -> None:
-    _, report = read("a: ${env.X}", X=bad)
-    assert "X contains newlines" in report.problems[0].what
-    assert bad not in str(report.problems[0])
+def test_a_value_of_several_lines_is_refused_and_not_shown() -> None:
+    for bad in ("a\nb", "a\rb", "a\0b"):
+        _, report = read("a: ${env.X}", X=bad)
+        assert "X contains newlines" in report.problems[0].what
+        assert bad not in str(report.problems[0])
 
 
 def test_comments_are_not_looked_at() -> None:
@@ -209,14 +210,13 @@ def test_comments_are_not_looked_at() -> None:
         assert not read(text)[1].problems
 
 
-@pytest.mark.parametrize(
-    ("text", "result"),
-    [
-        ("models: {m: {cmd: '${env.X}'}}", 'a \\"b\\"\\\\c'),
-        ("macros: {m: '${env.X}'}", 'a \\"b\\"\\\\c'),
-        ("models: {m: {cmd: '${file./quotes}'}}", 'a \\"b\\"\\\\c'),
-        ('models: {m: {cmd: "${env.X}"}}', 'a "b"\\c'),  # what is quoted is a word already
-    ],
-)
-def test_in_commands_and_macros_a_value_survives_the_splitting_into_words(text, result) -> None:
-    assert first(read(text, X='a "b"\\c')[0]).text == result
+WORDS = {
+    "models: {m: {cmd: '${env.X}'}}": 'a \\"b\\"\\\\c',
+    "macros: {m: '${env.X}'}": 'a \\"b\\"\\\\c',
+    "models: {m: {cmd: '${file./quotes}'}}": 'a \\"b\\"\\\\c',
+    'models: {m: {cmd: "${env.X}"}}': 'a "b"\\c',  # what is quoted is a word already
+}
+
+
+def test_in_commands_and_macros_a_value_survives_the_splitting_into_words() -> None:
+    assert {text: first(read(text, X='a "b"\\c')[0]).text for text in WORDS} == WORDS

@@ -1,11 +1,9 @@
 """The swap matrix in a configuration: its places, its language, and every mistake."""
 
-import pytest
-
 from llmsnap.config import EvictCost, MatrixConfig, advice_on, partners
 from llmsnap.config.expressions import MAX_DEPTH, parse
 from llmsnap.config.loader import loads_with_advice
-from tests.config.reading import advice, config, places, problem, problems
+from tests.config.reading import advice, config, excerpt, places, problem, problems
 from tests.parity import parity
 
 MODELS = """
@@ -62,36 +60,34 @@ SETS = "{sets: {s: a & b}}"
 GROUPS = "{g: {members: [a]}}"
 ROUTER = "routing: {router: "
 
+DECIDES = {
+    f"matrix: {SETS}": "matrix",
+    "matrix: ": "group",
+    ROUTER + f"{{settings: {{matrix: {SETS}}}}}}}": "matrix",
+    ROUTER + f"{{settings: {{groups: {GROUPS}, matrix: {SETS}}}}}}}": "group",
+    ROUTER + f"{{use: group, settings: {{matrix: {SETS}}}}}}}": "group",
+    f"groups: {GROUPS}\n{ROUTER}{{use: matrix, settings: {{matrix: {SETS}}}}}}}": "matrix",
+}
+
 
 @parity("Swap matrix", "`routing.router.settings.matrix`, `routing.router.use`")
-@pytest.mark.parametrize(
-    ("text", "residency"),
-    [
-        (f"matrix: {SETS}", "matrix"),
-        ("matrix: ", "group"),
-        (ROUTER + f"{{settings: {{matrix: {SETS}}}}}}}", "matrix"),
-        (ROUTER + f"{{settings: {{groups: {GROUPS}, matrix: {SETS}}}}}}}", "group"),
-        (ROUTER + f"{{use: group, settings: {{matrix: {SETS}}}}}}}", "group"),
-        (f"groups: {GROUPS}\n{ROUTER}{{use: matrix, settings: {{matrix: {SETS}}}}}}}", "matrix"),
-    ],
-)
-def test_what_decides_is_what_the_file_asks_for_or_has(text: str, residency: str) -> None:
-    found = config(f"{MODELS}{text}\n")
-    assert found.residency == residency
-    assert (found.matrix is not None) is (residency == "matrix")
+def test_what_decides_is_what_the_file_asks_for_or_has() -> None:
+    found = {text: config(f"{MODELS}{text}\n") for text in DECIDES}
+    assert {text: each.residency for text, each in found.items()} == DECIDES
+    assert all((one.matrix is not None) is (one.residency == "matrix") for one in found.values())
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (f"groups: {GROUPS}\nmatrix: {SETS}", "matrix: stands beside groups, in line"),
-        (ROUTER + "{use: matrix}}", "routing.router.use: there is no matrix - add matrix"),
-        (ROUTER + "{use: random}}", "routing.router.use: must be one of"),
-        (f"matrix: {SETS}\n{ROUTER}{{settings: {{matrix: {SETS}}}}}}}", "a matrix is given twice"),
-    ],
-)
-def test_places_that_contradict_each_other(text: str, words: str) -> None:
-    assert words in problem(f"{MODELS}{text}\n")
+CONTRADICTIONS = {
+    f"groups: {GROUPS}\nmatrix: {SETS}": "matrix: stands beside groups, in line",
+    ROUTER + "{use: matrix}}": "routing.router.use: there is no matrix - add matrix",
+    ROUTER + "{use: random}}": "routing.router.use: must be one of",
+    f"matrix: {SETS}\n{ROUTER}{{settings: {{matrix: {SETS}}}}}}}": "a matrix is given twice",
+}
+
+
+def test_places_that_contradict_each_other() -> None:
+    for text, words in CONTRADICTIONS.items():
+        assert words in problem(f"{MODELS}{text}\n")
 
 
 @parity("Swap matrix", "top-level keys beside `routing.router`", "accepted with advice")
@@ -105,41 +101,41 @@ def test_what_stands_beside_or_without_effect_is_advice() -> None:
     assert found[1].startswith(f'{where}.sets.s: "x" is neither a var nor a model')
 
 
+MISTAKES = {
+    "{}": "matrix.sets: a matrix needs at least one set",
+    "[a]": "matrix: must be a mapping",
+    "{sets: {s: [a]}}": "matrix.sets.s: must be an expression such as a & b",
+    "{sets: {s: }}": "matrix.sets.s: is empty",
+    "{sets: {s: '()'}}": 'an operand is missing before ")"',
+    "{sets: {s: 'a &'}}": "ends where a name has to follow",
+    "{sets: {s: a b}}": '"b" follows an operand directly - put & (both run) or |',
+    "{sets: {s: (a & b}}": '"(" is not closed',
+    "{sets: {s: a & b)}}": '")" closes nothing',
+    "{sets: {s: 'a, b'}}": 'unexpected ","',
+    "{sets: {s: 'a & org/d:7'}}": 'unexpected "/" - a name has letters, digits, _ - and .;',
+    "{sets: {s: '+ s'}}": "+ stands alone",
+    "{sets: {s: axe}}": '"axe" is neither a var nor a model',
+    "{sets: {s: a, t: s & b}}": '"s" is a set, not a model - write +s',
+    "{sets: {s: bee}}": '"bee" is an alias - write "b"',
+    "{sets: {s: +chats, chat: a}}": 'no set "chats" - did you mean "chat"?',
+    "{sets: {s: +s}}": "in a circle: s -> s - take one reference out",
+    "{sets: {s: +t, t: +s, u: +t & a}}": "in a circle: s -> t -> s",
+    "{sets: {s: '4 of (a, b, c)'}}": '"4" of 3 is not possible - write a number from 1 to 3',
+    "{sets: {s: 'two of (a, b)'}}": '"two" of 2 is not possible',
+    "{vars: {x: bee}, sets: {s: a}}": 'matrix.vars.x: "bee" is an alias - write "b"',
+    "{vars: {x: z}, sets: {s: a}}": 'matrix.vars.x: "z", which x stands for, is no model',
+    "{vars: {x_y: a}, sets: {s: a}}": '"x_y" is no short name',
+    "{evict_costs: {x: 1}, sets: {s: a}}": '"x" is neither a var nor a model',
+    "{evict_costs: {a: 0}, sets: {s: a}}": "matrix.evict_costs.a: must be at least 1",
+    "{evict_costs: often, sets: {s: a}}": "evict_costs: must be a mapping, or auto",
+    "{vars: {x: a}, evict_costs: {a: 1, x: 2}, sets: {s: a}}": 'model "a" has two costs',
+}
+
+
 @parity("Swap matrix", "what is refused")
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("{}", "matrix.sets: a matrix needs at least one set"),
-        ("[a]", "matrix: must be a mapping"),
-        ("{sets: {s: [a]}}", "matrix.sets.s: must be an expression such as a & b"),
-        ("{sets: {s: }}", "matrix.sets.s: is empty"),
-        ("{sets: {s: '()'}}", 'an operand is missing before ")"'),
-        ("{sets: {s: 'a &'}}", "ends where a name has to follow"),
-        ("{sets: {s: a b}}", '"b" follows an operand directly - put & (both run) or |'),
-        ("{sets: {s: (a & b}}", '"(" is not closed'),
-        ("{sets: {s: a & b)}}", '")" closes nothing'),
-        ("{sets: {s: 'a, b'}}", 'unexpected ","'),
-        ("{sets: {s: 'a & org/d:7'}}", 'unexpected "/" - a name has letters, digits, _ - and .;'),
-        ("{sets: {s: '+ s'}}", "+ stands alone"),
-        ("{sets: {s: axe}}", '"axe" is neither a var nor a model'),
-        ("{sets: {s: a, t: s & b}}", '"s" is a set, not a model - write +s'),
-        ("{sets: {s: bee}}", '"bee" is an alias - write "b"'),
-        ("{sets: {s: +chats, chat: a}}", 'no set "chats" - did you mean "chat"?'),
-        ("{sets: {s: +s}}", "in a circle: s -> s - take one reference out"),
-        ("{sets: {s: +t, t: +s, u: +t & a}}", "in a circle: s -> t -> s"),
-        ("{sets: {s: '4 of (a, b, c)'}}", '"4" of 3 is not possible - write a number from 1 to 3'),
-        ("{sets: {s: 'two of (a, b)'}}", '"two" of 2 is not possible'),
-        ("{vars: {x: bee}, sets: {s: a}}", 'matrix.vars.x: "bee" is an alias - write "b"'),
-        ("{vars: {x: z}, sets: {s: a}}", 'matrix.vars.x: "z", which x stands for, is no model'),
-        ("{vars: {x_y: a}, sets: {s: a}}", '"x_y" is no short name'),
-        ("{evict_costs: {x: 1}, sets: {s: a}}", '"x" is neither a var nor a model'),
-        ("{evict_costs: {a: 0}, sets: {s: a}}", "matrix.evict_costs.a: must be at least 1"),
-        ("{evict_costs: often, sets: {s: a}}", "evict_costs: must be a mapping, or auto"),
-        ("{vars: {x: a}, evict_costs: {a: 1, x: 2}, sets: {s: a}}", 'model "a" has two costs'),
-    ],
-)
-def test_mistakes(text: str, words: str) -> None:
-    assert words in problem(matrix(text))
+def test_mistakes() -> None:
+    said = {text: excerpt(problem(matrix(text)), words) for text, words in MISTAKES.items()}
+    assert said == MISTAKES
 
 
 def test_all_mistakes_are_told_at_once_with_their_places() -> None:
@@ -173,24 +169,24 @@ def test_what_is_odd_about_a_matrix() -> None:
     assert [each.where for each in found] == ["matrix.sets.two words", "matrix.set"]
 
 
-@pytest.mark.parametrize(
-    ("sets", "adding_nothing"),
-    [
-        ("{s: a & b, t: a & b & c}", {"s": "t allows"}),
-        ("{t: a & b & c, s: c}", {"s": "t allows"}),
-        ("{s: a & b, t: b & a}", {"t": "s allows"}),
-        ("{t: a & b, u: c & d, s: a & b | c & d}", {"s": "t, u allow"}),
-        ("{s: '2 of (a, b, c)', t: a & c}", {"t": "s allows"}),
-        ("{s: a & b, t: +s & c}", {}),
-        ("{s: a & b, t: b & c, u: a & c}", {}),
-        ("{s: '2 of (a, b, c)', t: a & b & c, u: d}", {"s": "t allows"}),
-    ],
-)
-def test_a_set_that_adds_nothing_is_advised_about(sets: str, adding_nothing: dict) -> None:
-    text = matrix(f"{{vars: {{d: 'org/d:7'}}, sets: {sets}}}")
-    found = advice_on(loads_with_advice(text, environ={}))
-    said = {each.where: each.what for each in found if "no set of the matrix" not in each.what}
-    assert said == {
-        f"matrix.sets.{name}": f"adds nothing: {others} all it allows"
-        for name, others in adding_nothing.items()
-    }
+ADDING_NOTHING = {
+    "{s: a & b, t: a & b & c}": {"s": "t allows"},
+    "{t: a & b & c, s: c}": {"s": "t allows"},
+    "{s: a & b, t: b & a}": {"t": "s allows"},
+    "{t: a & b, u: c & d, s: a & b | c & d}": {"s": "t, u allow"},
+    "{s: '2 of (a, b, c)', t: a & c}": {"t": "s allows"},
+    "{s: a & b, t: +s & c}": {},
+    "{s: a & b, t: b & c, u: a & c}": {},
+    "{s: '2 of (a, b, c)', t: a & b & c, u: d}": {"s": "t allows"},
+}
+
+
+def test_a_set_that_adds_nothing_is_advised_about() -> None:
+    for sets, names in ADDING_NOTHING.items():
+        text = matrix(f"{{vars: {{d: 'org/d:7'}}, sets: {sets}}}")
+        found = advice_on(loads_with_advice(text, environ={}))
+        said = {each.where: each.what for each in found if "no set of the matrix" not in each.what}
+        assert said == {
+            f"matrix.sets.{name}": f"adds nothing: {others} all it allows"
+            for name, others in names.items()
+        }

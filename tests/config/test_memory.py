@@ -4,7 +4,7 @@ import pytest
 
 from llmsnap.config import DeviceConfig, MemoryNeed, MemoryRules, MemorySize, read_capacities
 from llmsnap.config.memory import size_bytes
-from tests.config.reading import advice, config, problem
+from tests.config.reading import advice, config, excerpt, problem
 
 GIB = 1024**3
 MODEL = "models: {m: {cmd: 's ${PORT}', memory: 1GiB}}\n"
@@ -48,25 +48,27 @@ def on(*sizes: tuple[str, int]) -> MemoryNeed:
     return MemoryNeed(tuple(MemorySize(device, size * GIB) for device, size in sizes))
 
 
-@pytest.mark.parametrize(
-    ("text", "need"),
-    [
-        ("memory: auto", None),
-        ("memory: 18GiB", MemoryNeed(total_bytes=18 * GIB)),
-        ("memory: {gpu0: 2GiB, ram: 1GiB}", on(("gpu0", 2), ("ram", 1))),
-        ("memory: {any: 6GiB}", MemoryNeed(anywhere_bytes=6 * GIB)),
-        ("device: gpu1", None),
-        ("device: gpu1, memory: auto", None),
-        ("device: gpu1, memory: 18GiB", on(("gpu1", 18))),
-        ("device: ram, memory: 18GiB", on(("ram", 18))),
-        ("device: gpu1, memory: {ram: 18GiB}", on(("ram", 18))),
-    ],
-)
-def test_a_size_is_on_the_device_of_its_model_if_it_names_none(text: str, need: object) -> None:
+NEEDS = {
+    "memory: auto": None,
+    "memory: 18GiB": MemoryNeed(total_bytes=18 * GIB),
+    "memory: {gpu0: 2GiB, ram: 1GiB}": on(("gpu0", 2), ("ram", 1)),
+    "memory: {any: 6GiB}": MemoryNeed(anywhere_bytes=6 * GIB),
+    "device: gpu1": None,
+    "device: gpu1, memory: auto": None,
+    "device: gpu1, memory: 18GiB": on(("gpu1", 18)),
+    "device: ram, memory: 18GiB": on(("ram", 18)),
+    "device: gpu1, memory: {ram: 18GiB}": on(("ram", 18)),
+}
+
+
+def test_a_size_is_on_the_device_of_its_model_if_it_names_none() -> None:
     model = "models: {m: {cmd: 's ${PORT}', %s}}\n"
-    assert config(model % text).models["m"].memory == need
-    text = text.replace("memory", "asleepMemory")
-    assert config(model % text).models["m"].asleep_memory == need
+    found = {}
+    for text in NEEDS:
+        awake = config(model % text).models["m"]
+        asleep = config(model % text.replace("memory", "asleepMemory")).models["m"]
+        found[text] = (awake.memory, asleep.asleep_memory)
+    assert found == {text: (need, need) for text, need in NEEDS.items()}
 
 
 def test_memory_decides_where_neither_groups_nor_a_matrix_do() -> None:
@@ -97,30 +99,27 @@ def test_what_has_no_effect_is_advised_about() -> None:
         ]
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("memory: [1]", "memory: must be a mapping"),
-        ("memory: {gpu: 1GiB}", 'memory.gpu: "gpu" is no device - write gpu0, gpu1, ... or ram'),
-        ("memory: {gpu0: 24}", "memory.gpu0: must be a size such as 18GiB or 512MiB (found 24)"),
-        ("memory: {gpu0: {capacity: 1GiB, reserve: 1GiB}}", "the reserve leaves nothing"),
-        ("memory: {gpu0: 0GiB}", "memory.gpu0: a device of 0 bytes holds no model"),
-        ("memory: {gpu0: {capacity: 0MiB}}", "memory.gpu0.capacity: a device of 0 bytes"),
-        ("memory: {gpu0: 24GiB, releaseTimout: 3}", 'did you mean "releaseTimeout"?'),
-        ("memory: {onStuck: explode}", "onStuck"),
-        ("models: {m: {cmd: 's ${PORT} -mg ${DEVICE}', memory: 1GiB}}", "${DEVICE} is known only"),
-        ("models: {m: {cmd: 's ${PORT} ${DEVICE}', device: ram}}", "${DEVICE} is known only"),
-        ("models: {m: {cmd: 's ${PORT}', device: card1}}", "a device: gpu0, gpu1, ... or ram (f"),
-        (
-            ON_GPU1 + "memory: {gpu0: 1GiB}}}",
-            "models.m.memory: is on gpu0, and device is gpu1 - wr",
-        ),
-        (ON_GPU1 + "memory: {any: 1GiB}}}", "models.m.memory: is on any GPU, and device is gpu1"),
-        ("models: {m: {cmd: s, proxy: 'http://a:${DEVICE}'}}", "${DEVICE} is known in cmd only"),
-        ("models: {m: {cmd: 's ${PORT}', memory: lots}}", "models.m.memory: must be a size"),
-        ("models: {m: {cmd: 's ${PORT}', memory: {cpu: 1GiB}}}", '"cpu" is no device'),
-        (MODEL + "matrix: {sets: {s: m}}\n" + BY_MEMORY, "matrix: a matrix beside use: memory"),
-    ],
-)
-def test_mistakes(text: str, words: str) -> None:
-    assert words in problem(f"{text}\n")
+MISTAKES = {
+    "memory: [1]": "memory: must be a mapping",
+    "memory: {gpu: 1GiB}": 'memory.gpu: "gpu" is no device - write gpu0, gpu1, ... or ram',
+    "memory: {gpu0: 24}": "memory.gpu0: must be a size such as 18GiB or 512MiB (found 24)",
+    "memory: {gpu0: {capacity: 1GiB, reserve: 1GiB}}": "the reserve leaves nothing",
+    "memory: {gpu0: 0GiB}": "memory.gpu0: a device of 0 bytes holds no model",
+    "memory: {gpu0: {capacity: 0MiB}}": "memory.gpu0.capacity: a device of 0 bytes",
+    "memory: {gpu0: 24GiB, releaseTimout: 3}": 'did you mean "releaseTimeout"?',
+    "memory: {onStuck: explode}": "onStuck",
+    "models: {m: {cmd: 's ${PORT} -mg ${DEVICE}', memory: 1GiB}}": "${DEVICE} is known only",
+    "models: {m: {cmd: 's ${PORT} ${DEVICE}', device: ram}}": "${DEVICE} is known only",
+    "models: {m: {cmd: 's ${PORT}', device: card1}}": "a device: gpu0, gpu1, ... or ram (f",
+    ON_GPU1 + "memory: {gpu0: 1GiB}}}": "models.m.memory: is on gpu0, and device is gpu1 - wr",
+    ON_GPU1 + "memory: {any: 1GiB}}}": "models.m.memory: is on any GPU, and device is gpu1",
+    "models: {m: {cmd: s, proxy: 'http://a:${DEVICE}'}}": "${DEVICE} is known in cmd only",
+    "models: {m: {cmd: 's ${PORT}', memory: lots}}": "models.m.memory: must be a size",
+    "models: {m: {cmd: 's ${PORT}', memory: {cpu: 1GiB}}}": '"cpu" is no device',
+    MODEL + "matrix: {sets: {s: m}}\n" + BY_MEMORY: "matrix: a matrix beside use: memory",
+}
+
+
+def test_mistakes() -> None:
+    said = {text: excerpt(problem(f"{text}\n"), words) for text, words in MISTAKES.items()}
+    assert said == MISTAKES

@@ -2,16 +2,14 @@
 
 import re
 
-import pytest
-
 from llmsnap.config import EXTERNAL, Capabilities, Endpoint
 from tests.config.reading import advice, config, model, problem, problems
 from tests.parity import parity
 
 
-@pytest.mark.parametrize("entry", ["m", "m: {}", "m: {cmd: ''}", "m: {cmd: ~}", "m: {cmd: '# x'}"])
-def test_a_model_without_a_command_is_refused(entry: str) -> None:
-    assert problem(f"models: {{{entry}}}").startswith("models.m.cmd: is missing or empty")
+def test_a_model_without_a_command_is_refused() -> None:
+    for entry in ("m", "m: {}", "m: {cmd: ''}", "m: {cmd: ~}", "m: {cmd: '# x'}"):
+        assert problem(f"models: {{{entry}}}").startswith("models.m.cmd: is missing or empty")
     assert problem("models: [a]").startswith("models: must be a mapping (found a list)")
     assert problems("models: {m: text}")[0].startswith("models.m: must be a mapping (found text)")
 
@@ -33,18 +31,18 @@ def test_a_model_with_a_proxy_and_no_command_is_run_by_something_else() -> None:
     assert [group.id for group in placed.groups.values()] == ["g", "(default)"]
 
 
+PATHS = {r"C:\models\a.gguf": True, r"'C:\models\a.gguf'": False, "C:/models/a.gguf": False}
+
+
 @parity(
     "Files and deployments",
     "Windows paths in commands",
     "advice where a backslash outside quotes disappears",
 )
-@pytest.mark.parametrize(
-    ("path", "told"),
-    [(r"C:\models\a.gguf", True), (r"'C:\models\a.gguf'", False), ("C:/models/a.gguf", False)],
-)
-def test_backslashes_that_disappear_are_told(path: str, told: bool) -> None:
-    found = advice(f"models:\n  m:\n    cmd: srv.exe -m {path} --port ${{PORT}}\n")
-    assert [r"so C:\models\a.gguf is not" in each for each in found] == [True] * told
+def test_backslashes_that_disappear_are_told() -> None:
+    for path, told in PATHS.items():
+        found = advice(f"models:\n  m:\n    cmd: srv.exe -m {path} --port ${{PORT}}\n")
+        assert [r"so C:\models\a.gguf is not" in each for each in found] == [True] * told
 
 
 def test_comments_are_gone_from_commands_before_macros_are_expanded() -> None:
@@ -61,44 +59,45 @@ def test_comments_are_gone_from_commands_before_macros_are_expanded() -> None:
     assert (found.cmd, found.cmd_stop) == ("s 5800\n-x\n", "stop\n${PID}\n")
 
 
+FAULTS = {
+    'cmd: "a ${PORT}\\0"': "cmd: ",
+    "cmd: '${a}'": "cmd: macros refer to each other in a circle",
+    "proxy: 'http://gpu:${PORT}', cmd: ~": "proxy: ${PORT} should have been substituted",
+    "proxy: gpu, cmd: ~": 'proxy: "gpu" must begin with http',
+    "proxy: 'http://gpu', cmd: ''": "cmd: is missing or empty - write the command",
+    "proxy: ''": "proxy: ",
+    "launcher: slurm": 'launcher: there is no launcher "slurm"',
+    "sleepMode: ''": "sleepMode: must be one of enable, disable",
+    "ttl: -2": "ttl: must be at least -1 (found -2)",
+    "checkEndpoint: ''": "checkEndpoint: is empty",
+    'env: ["A=\\0"]': "env",
+    "capabilities: {in: [video]}": "capabilities.in[0]: must be one of text, audio, image",
+    "apiKey: a, headers: {Authorization: b}": "headers: Authorization is what apiKey sets",
+    "headers: {'X Y': a}": 'headers: "X Y" is no header that can be set',
+    "headers: {Host: a}": 'headers: "Host" is no header that can be set',
+    "headers: {content-length: '1'}": 'headers: "content-length" is no header that can be',
+    "headers: {X-A: 1}": "headers: the value of X-A is not a text of one line",
+    'headers: {X-A: "s3cret\\r\\nX-B: b"}': "headers: the value of X-A is not a text of one",
+    # endpoints, also while sleepMode is disabled
+    "sleepEndpoints: [{method: GET}]": "sleepEndpoints[0].endpoint: endpoint is required",
+    "wakeEndpoints: [{endpoint: ''}]": "wakeEndpoints[0].endpoint: endpoint is required",
+    "sleepEndpoints: [{endpoint: /x, method: DELETE}]": "sleepEndpoints[0].method: must be",
+    "wakeEndpoints: [text]": "wakeEndpoints[0]: must be a mapping",
+}
+
+
 @parity("Checks at load", "capabilities out of range: the file is refused")
 @parity("Capabilities and model records", "a capability that is out of range: the file is refused")
 @parity("Checks at load", "`ttl` below -1: the file is refused")
-@pytest.mark.parametrize(
-    ("entry", "said"),
-    [
-        ('cmd: "a ${PORT}\\0"', "cmd: "),
-        ("cmd: '${a}'", "cmd: macros refer to each other in a circle"),
-        ("proxy: 'http://gpu:${PORT}', cmd: ~", "proxy: ${PORT} should have been substituted"),
-        ("proxy: gpu, cmd: ~", 'proxy: "gpu" must begin with http'),
-        ("proxy: 'http://gpu', cmd: ''", "cmd: is missing or empty - write the command"),
-        ("proxy: ''", "proxy: "),
-        ("launcher: slurm", 'launcher: there is no launcher "slurm"'),
-        ("sleepMode: ''", "sleepMode: must be one of enable, disable"),
-        ("ttl: -2", "ttl: must be at least -1 (found -2)"),
-        ("checkEndpoint: ''", "checkEndpoint: is empty"),
-        ('env: ["A=\\0"]', "env"),
-        ("capabilities: {in: [video]}", "capabilities.in[0]: must be one of text, audio, image"),
-        ("apiKey: a, headers: {Authorization: b}", "headers: Authorization is what apiKey sets"),
-        ("headers: {'X Y': a}", 'headers: "X Y" is no header that can be set'),
-        ("headers: {Host: a}", 'headers: "Host" is no header that can be set'),
-        ("headers: {content-length: '1'}", 'headers: "content-length" is no header that can be'),
-        ("headers: {X-A: 1}", "headers: the value of X-A is not a text of one line"),
-        ('headers: {X-A: "s3cret\\r\\nX-B: b"}', "headers: the value of X-A is not a text of one"),
-        # endpoints, also while sleepMode is disabled
-        ("sleepEndpoints: [{method: GET}]", "sleepEndpoints[0].endpoint: endpoint is required"),
-        ("wakeEndpoints: [{endpoint: ''}]", "wakeEndpoints[0].endpoint: endpoint is required"),
-        ("sleepEndpoints: [{endpoint: /x, method: DELETE}]", "sleepEndpoints[0].method: must be"),
-        ("wakeEndpoints: [text]", "wakeEndpoints[0]: must be a mapping"),
-    ],
-)
-def test_a_fault_is_told_once(entry: str, said: str) -> None:
-    cmd = "" if "cmd:" in entry else "cmd: 's ${PORT}', "
-    found = problems(f"macros: {{a: '${{b}}', b: '${{a}}'}}\nmodels: {{m: {{{cmd}{entry}}}}}")
-    key = re.match(r"\w+", said)[0]
-    (about,) = (each for each in found if each.startswith(f"models.m.{key}"))
-    assert about.startswith(f"models.m.{said}")
-    assert "s3cret" not in about
+def test_a_fault_is_told_once() -> None:
+    circle = "macros: {a: '${b}', b: '${a}'}\n"
+    for entry, said in FAULTS.items():
+        cmd = "" if "cmd:" in entry else "cmd: 's ${PORT}', "
+        found = problems(f"{circle}models: {{m: {{{cmd}{entry}}}}}")
+        key = re.match(r"\w+", said)[0]
+        (about,) = (each for each in found if each.startswith(f"models.m.{key}"))
+        assert about.startswith(f"models.m.{said}")
+        assert "s3cret" not in about
 
 
 @parity("TTL and unload", "`ttl: -1` inherits `globalTTL`; below -1 the file is refused")
@@ -154,27 +153,27 @@ def test_further_keys() -> None:
     assert (model("").ignore_streams, model("").sandbox) == (True, None)
 
 
+WITHOUT_EFFECT = {
+    "timeouts: {keepalive: 90}": "timeouts.keepalive: has no effect",
+    "env: [A=1, s3cret, =2, B=]": "env: an entry has no name or no =",
+    "sleepAfter: 1.5": "sleepAfter: has no effect",
+    "proxy: 'http://localhost:9'": "proxy: has another port than ${PORT}, on which cmd says",
+    "cmd: ~, proxy: 'http://gpu', env: [A=b]": "env: has no effect: there is no cmd",
+    "cmd: ~, proxy: 'http://gpu', cmdStop: k": "cmdStop: has no effect: there is no cmd",
+}
+
+
 @parity(
     "Timeouts",
     "`connect`, `responseHeader`, `keepalive`, `tlsHandshake`, `expectContinue`, `idleConn`",
     "the first two, and `idle`; the others have no effect, with advice",
 )
-@pytest.mark.parametrize(
-    ("entry", "said"),
-    [
-        ("timeouts: {keepalive: 90}", "timeouts.keepalive: has no effect"),
-        ("env: [A=1, s3cret, =2, B=]", "env: an entry has no name or no ="),
-        ("sleepAfter: 1.5", "sleepAfter: has no effect"),
-        ("proxy: 'http://localhost:9'", "proxy: has another port than ${PORT}, on which cmd says"),
-        ("cmd: ~, proxy: 'http://gpu', env: [A=b]", "env: has no effect: there is no cmd"),
-        ("cmd: ~, proxy: 'http://gpu', cmdStop: k", "cmdStop: has no effect: there is no cmd"),
-    ],
-)
-def test_what_has_no_effect_is_advised_about(entry: str, said: str) -> None:
-    cmd = "" if "cmd:" in entry else "cmd: 's ${PORT}', "
-    (found,) = advice(f"models: {{m: {{{cmd}{entry}}}}}")
-    assert found.startswith(f"models.m.{said}")
-    assert "s3cret" not in found
+def test_what_has_no_effect_is_advised_about() -> None:
+    for entry, said in WITHOUT_EFFECT.items():
+        cmd = "" if "cmd:" in entry else "cmd: 's ${PORT}', "
+        (found,) = advice(f"models: {{m: {{{cmd}{entry}}}}}")
+        assert found.startswith(f"models.m.{said}")
+        assert "s3cret" not in found
 
 
 def test_metadata_becomes_json_and_ids_are_taken_literally() -> None:

@@ -1,9 +1,7 @@
 """Peers and filters."""
 
-import pytest
-
 from llmsnap.config import Filters, PeerConfig, Timeouts
-from tests.config.reading import advice, config, model, problem, problems
+from tests.config.reading import advice, config, excerpt, model, problem, problems
 from tests.parity import parity
 
 
@@ -51,30 +49,30 @@ def test_parameters_by_name_of_a_peer_have_literal_names() -> None:
     ]
 
 
+MISTAKES = {
+        "models: {p/a: {cmd: 's ${PORT}'}}\npeers: {p: {%s}}": 'p.models: "p/a", the name of it',
+        "models: {m: {cmd: 's ${PORT}', aliases: [p/a]}}\npeers: {p: {%s}}": 'p.models: "p/a", ',
+        "peers: {a: {proxy: 'http://h', models: [b/c]}, a/b: {proxy: 'http://h', models: [c]}}":
+         'a/b.models: "a/b/c", the name of its model "c", is one of peer "a" - rename',
+        "peers: {p: {models: [a]}}": "p.proxy: proxy is required",
+        "peers: {p: {proxy: '://invalid', models: [a]}}": "p.proxy: invalid peer proxy URL: ://in",
+        "peers: {p: {proxy: 'http://h'}}": "p.models: peer models can not be empty",
+        "peers: {p: {%s, apiKey: '${no}'}}": "p.apiKey: unknown macro ${no}",
+        "peers: {p: {%s, filters: {setParams: {x: ['${no}']}}}}": "p.filters.setParams.x[0]: unk",
+        "peers: {p: {proxy: 'http://h:${PORT}', models: [a]}}": "p.proxy: ${PORT} should have be",
+        "peers: {p: {%s, apiKey: '${MODEL_ID}'}}": "p.apiKey: ${MODEL_ID} ",
+    }  # fmt: skip
+
+
 @parity(
     "Peers",
     "a `<peer>/<model>` that is a model, an alias or a selector here, or of another peer: refused",
     "the same; the message has line, column and what to do",
 )
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("models: {p/a: {cmd: 's ${PORT}'}}\npeers: {p: {%s}}", 'p.models: "p/a", the name of it'),
-        ("models: {m: {cmd: 's ${PORT}', aliases: [p/a]}}\npeers: {p: {%s}}", 'p.models: "p/a", '),
-        ("peers: {a: {proxy: 'http://h', models: [b/c]}, a/b: {proxy: 'http://h', models: [c]}}",
-         'a/b.models: "a/b/c", the name of its model "c", is one of peer "a" - rename'),
-        ("peers: {p: {models: [a]}}", "p.proxy: proxy is required"),
-        ("peers: {p: {proxy: '://invalid', models: [a]}}", "p.proxy: invalid peer proxy URL: ://in"),
-        ("peers: {p: {proxy: 'http://h'}}", "p.models: peer models can not be empty"),
-        ("peers: {p: {%s, apiKey: '${no}'}}", "p.apiKey: unknown macro ${no}"),
-        ("peers: {p: {%s, filters: {setParams: {x: ['${no}']}}}}", "p.filters.setParams.x[0]: unk"),
-        ("peers: {p: {proxy: 'http://h:${PORT}', models: [a]}}", "p.proxy: ${PORT} should have be"),
-        ("peers: {p: {%s, apiKey: '${MODEL_ID}'}}", "p.apiKey: ${MODEL_ID} "),
-    ],
-)  # fmt: skip
-def test_mistakes(text: str, words: str) -> None:
+def test_mistakes() -> None:
     peer = "proxy: 'http://h', models: [a]"
-    assert problem(text.replace("%s", peer)).startswith(f"peers.{words}")
+    for text, words in MISTAKES.items():
+        assert problem(text.replace("%s", peer)).startswith(f"peers.{words}")
     assert len(problems("peers: {p: }")) == 2
     assert problem("peers: [p]").startswith("peers: must be a mapping")
 
@@ -88,18 +86,18 @@ def test_the_legacy_spelling_is_not_known_here_and_a_model_of_two_peers_is_advis
     assert any('model "x" is offered by peer "a" too' in each for each in said)
 
 
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("model, top_k, top_k, temperature, ${more}, , ,", ("temperature", "top_k", "top_p")),
-        ("model", ()),
-        (" a.b , a\\.b, a\\*", ("a.b", "a\\*", "a\\.b")),
-    ],
-)
-@pytest.mark.parametrize("key", ["stripParams", "strip_params"])
-def test_strip_params_are_cleaned_and_sorted(key: str, text: str, names: tuple[str, ...]) -> None:
-    found = model(f"macros: {{more: 'temperature, top_p'}}\nfilters: {{{key}: '{text}'}}")
-    assert found.filters.strip_params == names
+STRIPPED = {
+    "model, top_k, top_k, temperature, ${more}, , ,": ("temperature", "top_k", "top_p"),
+    "model": (),
+    " a.b , a\\.b, a\\*": ("a.b", "a\\*", "a\\.b"),
+}
+
+
+def test_strip_params_are_cleaned_and_sorted() -> None:
+    for key in ("stripParams", "strip_params"):
+        keys = "macros: {more: 'temperature, top_p'}\nfilters: {%s: '%s'}"
+        found = {text: model(keys % (key, text)).filters.strip_params for text in STRIPPED}
+        assert found == STRIPPED, key
 
 
 def test_the_older_spelling_counts_only_without_the_newer() -> None:
@@ -112,38 +110,37 @@ def test_the_older_spelling_counts_only_without_the_newer() -> None:
     assert list(params.items()) == [("a", {"model": "kept"}), ("z", 1)], "model is left alone"
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("model.x", "would change the model's name"),
-        ("mod\\\\el.x", "would change the model's name"),
-        ("a*", "contains one of"),
-        ("a\\\\\\\\|b", "contains one of"),
-    ],
-)
-def test_names_that_cannot_be_filtered_are_left_out_with_advice(name: str, words: str) -> None:
-    text = 'models: {m: {cmd: "s ${PORT}", filters: {stripParams: "%s", setParams: {"%s": 1}}}}'
-    text = text.replace("%s", name)
-    assert config(text).models["m"].filters == Filters()
-    assert [words in each for each in advice(text)] == [True, True]
+NO_FILTERS = {
+    "model.x": "would change the model's name",
+    "mod\\\\el.x": "would change the model's name",
+    "a*": "contains one of",
+    "a\\\\\\\\|b": "contains one of",
+}
 
 
-@pytest.mark.parametrize(
-    ("names", "kept", "words"),
-    [
-        ("{t?: 1, a.b?: 2}", ["a.b?", "t?"], []),
-        ("{t?: 1, t: 2, model?: x}", ["t"], ['"t?" is set without the ? as well, by t']),
-        ("{model.x?: 1}", [], ["would change the model's name"]),
-        ("{'?': 1}", [], ["names no parameter"]),
-        ("{a?b?: 1}", [], ["contains one of"]),
-    ],
-)
-def test_a_name_with_a_question_mark_is_a_default(names, kept, words) -> None:
-    text = f"models: {{m: {{cmd: 's ${{PORT}}', filters: {{setParams: {names}}}}}}}"
-    assert list(config(text).models["m"].filters.set_params) == kept
-    found = advice(text)
-    assert len(found) == len(words)
-    assert all(word in each for word, each in zip(words, found, strict=True))
+def test_names_that_cannot_be_filtered_are_left_out_with_advice() -> None:
+    for name, words in NO_FILTERS.items():
+        text = 'models: {m: {cmd: "s ${PORT}", filters: {stripParams: "%s", setParams: {"%s": 1}}}}'
+        text = text.replace("%s", name)
+        assert config(text).models["m"].filters == Filters()
+        assert [excerpt(each, words) for each in advice(text)] == [words, words]
+
+
+DEFAULTS = [
+    ("{t?: 1, a.b?: 2}", ["a.b?", "t?"], []),
+    ("{t?: 1, t: 2, model?: x}", ["t"], ['"t?" is set without the ? as well, by t']),
+    ("{model.x?: 1}", [], ["would change the model's name"]),
+    ("{'?': 1}", [], ["names no parameter"]),
+    ("{a?b?: 1}", [], ["contains one of"]),
+]
+
+
+def test_a_name_with_a_question_mark_is_a_default() -> None:
+    for names, kept, words in DEFAULTS:
+        text = f"models: {{m: {{cmd: 's ${{PORT}}', filters: {{setParams: {names}}}}}}}"
+        assert list(config(text).models["m"].filters.set_params) == kept
+        found = zip(words, advice(text), strict=True)
+        assert [excerpt(each, word) for word, each in found] == words
 
 
 @parity("`setParamsByID`", "its keys are expanded and become aliases")
