@@ -2,12 +2,14 @@
 
 import base64
 import re
+from functools import partial
 
 import pytest
 
 from llmsnap.http.hosts import PAGES
 from llmsnap.http.routes import ROUTES
 from llmsnap.proxy import Response
+from llmsnap.web import ui
 from tests.web.serving import Site, site
 
 CONFIG = """\
@@ -119,26 +121,29 @@ def outcome(of: Site, method: str, path: str, headers: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def sites():
-    with site(CONFIG) as open_site, site(KEYS) as locked_site:
+    with (
+        site(CONFIG) as open_site,
+        site(KEYS) as locked_site,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(ui.assets, "refresh", lambda: None)  # it asks for the time of every file
         yield {True: open_site, False: locked_site}
 
 
 @pytest.mark.parametrize("key", CREDENTIALS)
-@pytest.mark.parametrize("sender", SENDERS)
-def test_what_a_page_may_have_a_browser_do(sites, sender: str, key: str) -> None:
-    wrong = []
-    number = list(SENDERS).index(sender) + list(CREDENTIALS).index(key)
-    # The hosts take turns: which of them it is makes no difference that depends on the rest.
-    host = HOSTS[number % len(HOSTS)]
-    headers = headers_of(sender, host) | CREDENTIALS[key]
-    for column, requests in REQUESTS.items():
-        wanted = expected(sender, column, key)
-        # Which request of a column it is was shown without keys.
-        for method, path in requests if key == "nothing" else requests[:1]:
-            found = outcome(sites[key == "nothing"], method, path, headers)
-            if found != wanted:
-                wrong.append((host, method, path, found, wanted))
-    assert not wrong
+def test_what_a_page_may_have_a_browser_do(sites, key: str) -> None:
+    found, wanted = {}, {}
+    for number, sender in enumerate(SENDERS, list(CREDENTIALS).index(key)):
+        # The hosts take turns: which of them it is makes no difference that depends on the rest.
+        host = HOSTS[number % len(HOSTS)]
+        headers = headers_of(sender, host) | CREDENTIALS[key]
+        for column, requests in REQUESTS.items():
+            # Which request of a column it is was shown without keys.
+            for method, path in requests if key == "nothing" else requests[:1]:
+                case = (sender, host, method, path)
+                wanted[case] = expected(sender, column, key)
+                found[case] = outcome(sites[key == "nothing"], method, path, headers)
+    assert found == wanted
 
 
 def test_a_get_of_another_site_never_acts(sites, monkeypatch) -> None:
@@ -190,47 +195,54 @@ def test_a_star_lets_all_pages_use_models_and_nothing_else() -> None:
 FROM = "http://box:8080"
 
 
-@pytest.mark.parametrize(
-    ("referer", "path", "served"),
-    [
-        ("/upstream/a/", "/upstream/a/v1/chat/completions", True),
-        ("/upstream/a/index.html?q#h", "/upstream/first/x", True),
-        ("/upstream/first/", "/upstream/a/x", True),
-        ("/llm/upstream/a/", "/upstream/a/x", True),
-        ("/upstream/a%2Fb/", "/upstream/a/b/x", True),
-        ("/ui/", "/api/version", True),
-        ("/upstream/a/", "/health", True),
-        ("/upstream/a/", "/api/version", False),
-        ("/upstream/a/", "/v1/chat/completions", False),
-        ("/upstream/a/", "/upstream/a/b/x", False),
-        ("/upstream/a/", "/comfyui/x", False),
-        ("/comfyui/", "/api/version", False),
-        ("/comfyui/", "/upstream/a/x", False),
-        ("/upstream/a/b/", "/upstream/a/x", False),
-        ("/upstream/a/../b/", "/upstream/a/b/x", False),
-        ("/upstream/a/", "/upstream/nope/x", False),
-        ("/upstream/gone/", "/upstream/gone/x", False),
-        ("https://elsewhere.example/upstream/a/sw.js", "/api/version", False),
-    ],
-)
+MODELS_PAGES = {
+    ("/upstream/a/", "/upstream/a/v1/chat/completions"): True,
+    ("/upstream/a/index.html?q#h", "/upstream/first/x"): True,
+    ("/upstream/first/", "/upstream/a/x"): True,
+    ("/llm/upstream/a/", "/upstream/a/x"): True,
+    ("/upstream/a%2Fb/", "/upstream/a/b/x"): True,
+    ("/ui/", "/api/version"): True,
+    ("/upstream/a/", "/health"): True,
+    ("/upstream/a/", "/api/version"): False,
+    ("/upstream/a/", "/v1/chat/completions"): False,
+    ("/upstream/a/", "/upstream/a/b/x"): False,
+    ("/upstream/a/", "/comfyui/x"): False,
+    ("/comfyui/", "/api/version"): False,
+    ("/comfyui/", "/upstream/a/x"): False,
+    ("/upstream/a/b/", "/upstream/a/x"): False,
+    ("/upstream/a/../b/", "/upstream/a/b/x"): False,
+    ("/upstream/a/", "/upstream/nope/x"): False,
+    ("/upstream/gone/", "/upstream/gone/x"): False,
+}
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("key", ["basic", "bearer", "x-api-key"])
-def test_with_keys_a_page_of_a_model_reaches_that_model_only(
-    sites, referer: str, path: str, served: bool, method: str, key: str
-) -> None:
-    page = referer if referer.startswith("https:") else FROM + referer
-    headers = {"Host": "box:8080", "Referer": page, **CREDENTIALS[key]}
-    if method == "POST":
-        headers["Origin"] = FROM
-    answer = sites[False].client.open(path, method=method, headers=headers)
-    assert (answer.status_code != 403) is served
-    answer = sites[True].client.open(path, method=method, headers=headers)
-    assert answer.status_code != 403  # there is nothing to protect
+def test_with_keys_a_page_of_a_model_reaches_that_model_only(sites, method: str, key: str) -> None:
+    pages = {(FROM + page, path): served for (page, path), served in MODELS_PAGES.items()}
+    pages["https://elsewhere.example/upstream/a/sw.js", "/api/version"] = False
+    usual = {
+        "Host": "box:8080",
+        **CREDENTIALS[key],
+        **({"Origin": FROM} if method == "POST" else {}),
+    }
+
+    def served(here: Site) -> dict[tuple[str, str], bool]:
+        ask = partial(here.client.open, method=method)
+        return {
+            (page, path): ask(path, headers={**usual, "Referer": page}).status_code != 403
+            for page, path in pages
+        }
+
+    assert served(sites[False]) == pages
+    assert all(served(sites[True]).values())  # there is nothing to protect
 
 
-@pytest.mark.parametrize(
-    ("headers", "path", "served"),
-    [
+def test_a_page_in_a_sandbox_may_ask_its_model(sites) -> None:
+    """It has no origin any more, but its browser says where it is from."""
+    page = {"Referer": f"{FROM}/upstream/a/", "Sec-Fetch-Site": "cross-site"}
+    sites[True].dispatcher.answer = Response(200, "OK", [], [])
+    for headers, path, served in (
         ({}, "/upstream/a/x", True),
         ({}, "/upstream/first/x", True),
         ({"Origin": "null"}, "/upstream/a/x", True),
@@ -241,20 +253,15 @@ def test_with_keys_a_page_of_a_model_reaches_that_model_only(
         ({"Origin": "null", "Referer": "http://evil:8080/upstream/a/"}, "/upstream/a/x", False),
         ({"Origin": "null", "Referer": ""}, "/upstream/a/x", False),
         ({"Service-Worker": "script"}, "/props?model=a", False),
-    ],
-)
-def test_a_page_in_a_sandbox_may_ask_its_model(sites, headers, path, served) -> None:
-    """It has no origin any more, but its browser says where it is from."""
-    page = {"Referer": f"{FROM}/upstream/a/", "Sec-Fetch-Site": "cross-site"}
-    sent = {"Host": "box:8080", "User-Agent": BROWSER, **page, **headers}
-    sites[True].dispatcher.answer = Response(200, "OK", [], [])
-    answer = sites[True].client.get(path, headers=sent)
-    assert (answer.status_code != 403) is served
-    allowed = answer.headers.get("Access-Control-Allow-Origin")
-    if served and headers.get("Origin") and path.startswith("/upstream/"):
-        assert allowed == "null"
-    else:
-        assert allowed is None or path.startswith("/v1/")
+    ):
+        sent = {"Host": "box:8080", "User-Agent": BROWSER, **page, **headers}
+        answer = sites[True].client.get(path, headers=sent)
+        assert (answer.status_code != 403) is served, (headers, path)
+        allowed = answer.headers.get("Access-Control-Allow-Origin")
+        if served and headers.get("Origin") and path.startswith("/upstream/"):
+            assert allowed == "null", (headers, path)
+        else:
+            assert allowed is None or path.startswith("/v1/"), (headers, path)
 
 
 SEPARATE = CONFIG + "uiOrigin: separate\n"
@@ -268,55 +275,53 @@ def separate():
 
 
 @pytest.mark.parametrize(
-    ("kind", "host", "path", "place"),
-    [
-        ("names", "localhost:8080", "/upstream/a/x?y=1", "http://a.localhost:8080/upstream/a/x?y=1"),
-        ("names", "127.0.0.1:8080", "/upstream/first/", "http://a.localhost:8080/upstream/first/"),
-        ("names", "192.168.1.5:8080", "/upstream/a/", ""),
-        ("ports", "192.168.1.5:8080", "/upstream/a/", "http://192.168.1.5:8081/upstream/a/"),
-        ("ports", "localhost:8080", "/upstream/a%2Fb/", "http://localhost:8081/upstream/a%2Fb/"),
-        ("names", "a.localhost:8080", "/upstream/a/", ""),
-        ("ports", "localhost:8081", "/upstream/a/", ""),
-        ("names", "localhost:8080", "/ui/", ""),
-        ("names", "localhost:8080", "/upstream/nope/", ""),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize(
-    "opens", [OPENS, {"User-Agent": BROWSER, "Upgrade-Insecure-Requests": "1"}]
+    ("opens", "leads"),
+    [(OPENS, True), ({"User-Agent": BROWSER, "Upgrade-Insecure-Requests": "1"}, True), ({}, False)],
+    ids=["navigation", "on plain http", "a program"],
 )
-def test_a_browser_that_opens_a_page_is_led_to_its_origin(
-    separate, kind, host, path, place, opens
-) -> None:
-    answer = separate[kind].client.get(path, headers={"Host": host, **opens})
-    assert answer.headers.get("Location", "") == place
-    assert (answer.status_code == 307) is bool(place)
-    programs = separate[kind].client.get(path, headers={"Host": host})
-    assert programs.status_code != 307
+def test_a_browser_that_opens_a_page_is_led_to_its_origin(separate, opens, leads: bool) -> None:
+    places = {
+        ("names", "localhost:8080", "/upstream/a/x?y=1"): "http://a.localhost:8080/upstream/a/x?y=1",
+        ("names", "127.0.0.1:8080", "/upstream/first/"): "http://a.localhost:8080/upstream/first/",
+        ("names", "192.168.1.5:8080", "/upstream/a/"): "",
+        ("ports", "192.168.1.5:8080", "/upstream/a/"): "http://192.168.1.5:8081/upstream/a/",
+        ("ports", "localhost:8080", "/upstream/a%2Fb/"): "http://localhost:8081/upstream/a%2Fb/",
+        ("names", "a.localhost:8080", "/upstream/a/"): "",
+        ("ports", "localhost:8081", "/upstream/a/"): "",
+        ("names", "localhost:8080", "/ui/"): "",
+        ("names", "localhost:8080", "/upstream/nope/"): "",
+    }  # fmt: skip
+    found = {}
+    for kind, host, path in places:
+        answer = separate[kind].client.get(path, headers={"Host": host, **opens})
+        place = found[kind, host, path] = answer.headers.get("Location", "")
+        assert (answer.status_code == 307) is bool(place), path
+    assert found == (places if leads else dict.fromkeys(places, ""))
 
 
-@pytest.mark.parametrize(
-    ("kind", "host", "path", "status"),
-    [
-        ("names", "a.localhost:8080", "/upstream/a/x", 200),
-        ("names", "a.localhost:8080", "/upstream/first/x", 200),
-        ("names", "a.localhost:8080", "/health", 200),
-        ("names", "a.localhost:8080", "/", 307),
-        ("names", "a.localhost:8080", "/upstream/a/b/x", 404),
-        ("names", "nope.localhost:8080", "/upstream/a/x", 404),
-        ("names", "a.localhost:8080", "/ui/", 404),
-        ("names", "a.localhost:8080", "/v1/chat/completions", 404),
-        ("ports", "box:8081", "/upstream/a/x", 200),
-        ("ports", "box:8081", "/upstream/a/b/x", 200),
-        ("ports", "box:8081", "/", 404),
-        ("ports", "box:8081", "/ui/", 404),
-        ("ports", "box:8080", "/api/version", 200),
-    ],
-)
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_nothing_but_pages_is_served_there(separate, kind, host, path, status, method) -> None:
-    answer = separate[kind].client.open(path, method=method, headers={"Host": host})
-    only_read = method == "POST" and path in {"/health", "/api/version"}
-    assert answer.status_code == (405 if status == 200 and only_read else status)
+def test_nothing_but_pages_is_served_there(separate) -> None:
+    statuses = {  # of a GET, and of a POST
+        ("names", "a.localhost:8080", "/upstream/a/x"): (200, 200),
+        ("names", "a.localhost:8080", "/upstream/first/x"): (200, 200),
+        ("names", "a.localhost:8080", "/health"): (200, 405),
+        ("names", "a.localhost:8080", "/"): (307, 307),
+        ("names", "a.localhost:8080", "/upstream/a/b/x"): (404, 404),
+        ("names", "nope.localhost:8080", "/upstream/a/x"): (404, 404),
+        ("names", "a.localhost:8080", "/ui/"): (404, 404),
+        ("names", "a.localhost:8080", "/v1/chat/completions"): (404, 404),
+        ("ports", "box:8081", "/upstream/a/x"): (200, 200),
+        ("ports", "box:8081", "/upstream/a/b/x"): (200, 200),
+        ("ports", "box:8081", "/"): (404, 404),
+        ("ports", "box:8081", "/ui/"): (404, 404),
+        ("ports", "box:8080", "/api/version"): (200, 405),
+    }
+
+    def status(kind: str, host: str, path: str, method: str) -> int:
+        answer = separate[kind].client.open(path, method=method, headers={"Host": host})
+        return answer.status_code
+
+    found = {case: (status(*case, "GET"), status(*case, "POST")) for case in statuses}
+    assert found == statuses
 
 
 def test_what_came_to_the_port_for_pages_stays_there(separate) -> None:
@@ -328,37 +333,32 @@ def test_what_came_to_the_port_for_pages_stays_there(separate) -> None:
         assert answer.status_code == status
 
 
-@pytest.mark.parametrize(
-    ("text", "host", "trusted"),
-    [
-        (CONFIG, "192.168.1.5", True),
-        (KEYS, "localhost:8080", True),
-        (KEYS, "192.168.1.5", False),
-        (KEYS, "ai.example", False),
-        (SEPARATE, "localhost:8080", False),
-        (SEPARATE, "a.localhost:8080", True),
-        (SEPARATE + "apiKeys: [all]\n", "a.localhost:8080", True),
-    ],
-)
-def test_where_pages_of_models_may_run(text: str, host: str, trusted: bool) -> None:
-    with site(text) as here:
-        here.client.get("/upstream/a/", headers={"Host": host, **CREDENTIALS["bearer"]})
-        assert here.dispatcher.calls[-1][1].trusts_pages is trusted
+def test_where_pages_of_models_may_run() -> None:
+    for text, hosts in (
+        (CONFIG, {"192.168.1.5": True}),
+        (KEYS, {"localhost:8080": True, "192.168.1.5": False, "ai.example": False}),
+        (SEPARATE, {"localhost:8080": False, "a.localhost:8080": True}),
+        (SEPARATE + "apiKeys: [all]\n", {"a.localhost:8080": True}),
+    ):
+        with site(text) as here:
+            for host in hosts:
+                here.client.get("/upstream/a/", headers={"Host": host, **CREDENTIALS["bearer"]})
+            trusts = [request.trusts_pages for _, request in here.dispatcher.calls]
+            assert dict(zip(hosts, trusts, strict=True)) == hosts, text
 
 
-@pytest.mark.parametrize(
-    ("host", "path", "status"),
-    [
-        ("b.localhost:8080", "/upstream/a/x", 200),
-        ("b.localhost:8080", "/upstream/b/x", 200),
-        ("a.localhost:8080", "/upstream/a/x", 404),
-        ("a.localhost:8080", "/upstream/gone/x", 404),
-    ],
-)
-def test_a_pinned_model_is_shown_in_the_origin_of_its_target(host, path, status) -> None:
+def test_a_pinned_model_is_shown_in_the_origin_of_its_target() -> None:
     pins = "profiles: {p: {pins: {a: b, gone: }}}\nhooks: {on_startup: {profile: p}}\n"
     model = '  b: {cmd: x, proxy: "http://localhost:3"}\n'
+    statuses = {
+        ("b.localhost:8080", "/upstream/a/x"): 200,
+        ("b.localhost:8080", "/upstream/b/x"): 200,
+        ("a.localhost:8080", "/upstream/a/x"): 404,
+        ("a.localhost:8080", "/upstream/gone/x"): 404,
+    }
     with site(f"{CONFIG}{model}uiOrigin: separate\n{pins}") as made:
-        assert made.client.get(path, headers={"Host": host}).status_code == status
-        moved = made.client.get("/upstream/a/x", headers={"Host": "localhost:8080", **OPENS})
-        assert moved.headers["Location"] == "http://b.localhost:8080/upstream/a/x"
+        get = made.client.get
+        found = {(host, path): get(path, headers={"Host": host}) for host, path in statuses}
+        moved = get("/upstream/a/x", headers={"Host": "localhost:8080", **OPENS})
+    assert {case: answer.status_code for case, answer in found.items()} == statuses
+    assert moved.headers["Location"] == "http://b.localhost:8080/upstream/a/x"

@@ -1,8 +1,6 @@
 import json
 from typing import Any
 
-import pytest
-
 from llmsnap.http.auth import ClientKey
 from llmsnap.logs.handler import LogHandler, LogStyle
 from llmsnap.logs.stream import LogStream
@@ -55,18 +53,15 @@ def test_a_line_tells_who_asked_for_what_and_where_the_time_went_as_text_or_as_f
     assert {name for name, value in fields.items() if value is None} == of_models.keys()
 
 
-@pytest.mark.parametrize(
-    ("facts", "shown"),
-    [
+def test_a_client_cannot_make_up_other_values() -> None:
+    for facts, shown in (
         ({"path": '/x" 200 1 "'}, r'"POST /x\" 200 1 \" HTTP/1.1" 200'),
         ({"user_agent": 'a"b\\'}, r'"a\"b\\" '),
         ({"requested": 'x served=y "z"'}, r'model="x served=y \"z\""'),
         ({"requested": "author/model-1.5:Q4_K@x+y"}, "model=author/model-1.5:Q4_K@x+y"),
         ({"client_ip": ""}, '- "POST'),
-    ],
-)
-def test_a_client_cannot_make_up_other_values(facts: dict[str, Any], shown: str) -> None:
-    assert shown in str(AccessEntry(ended(**facts), 1, 0.0))
+    ):
+        assert shown in str(AccessEntry(ended(**facts), 1, 0.0))
 
 
 def log(*contexts: RequestContext, level: str = "info", as_json: bool = False) -> str:
@@ -101,12 +96,12 @@ AGAIN = ("/health", "/wol-health", "/metrics", "/ui/", "/ui/static/1/app.js", "/
 ONCE = ("/v1/models", "/running", "/logs", "/api/captures/1", "/api/config/file", "/uix")
 
 
-@pytest.mark.parametrize("path", AGAIN + ONCE)
-def test_what_is_asked_again_and_again_is_for_debugging(path: str) -> None:
-    look = {"method": "GET", "path": path}
-    if path in AGAIN:
-        assert log(ended(**look)) == ""
-        assert log(ended(**look), level="debug").startswith("[DEBUG] 10.0.0.7")
-        look["status"] = 503  # a failure is news
-    assert log(ended(**look)).startswith("[INFO] 10.0.0.7")
+def test_what_is_asked_again_and_again_is_for_debugging() -> None:
+    for path in AGAIN + ONCE:
+        look = {"method": "GET", "path": path}
+        if path in AGAIN:
+            assert log(ended(**look)) == "", path
+            assert log(ended(**look), level="debug").startswith("[DEBUG] 10.0.0.7"), path
+            look["status"] = 503  # a failure is news
+        assert log(ended(**look)).startswith("[INFO] 10.0.0.7"), path
     assert log(ended(path="/health")).startswith("[INFO] 10.0.0.7")

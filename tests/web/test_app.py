@@ -67,19 +67,16 @@ def test_models_are_acted_on_as_asked(here, monkeypatch) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
+def test_whatever_is_encoded_reads_the_same(here) -> None:
+    answer = here.client.get("/api/version")
+    assert answer.content_type == "application/json; charset=utf-8"
+    assert list(answer.json) == ["build_date", "commit", "version"]
+    for document in (
         {"b": 1, "a": [None, True, 0.5, "\u00e4\U0001f600"]},
         {"half a character": "\ud800"},
         {"more than 64 bits": 2**70},
         {1: "a number as a name"},
-    ],
-)
-def test_whatever_is_encoded_reads_the_same(here, document: dict[object, object]) -> None:
-    answer = here.client.get("/api/version")
-    assert answer.content_type == "application/json; charset=utf-8"
-    assert list(answer.json) == ["build_date", "commit", "version"]
-    text = here.client.application.json.dumps(document)
-    assert json.loads(text) == json.loads(json.dumps(document))
-    assert list(json.loads(text)) == [str(name) for name in document]
+    ):
+        text = here.client.application.json.dumps(document)
+        assert json.loads(text) == json.loads(json.dumps(document))
+        assert list(json.loads(text)) == [str(name) for name in document]

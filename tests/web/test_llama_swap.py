@@ -46,37 +46,31 @@ def test_pages_are_numbered_and_counted(client) -> None:
 
 
 @parity("Store and activity", "filters and order of `/api/metrics/activity`")
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ("model=alpha", [5, 3, 1]),
-        ("model=alpha&model=beta", [6, 5, 4, 3, 2, 1, 0]),
-        ("min_id=5", [6, 5]),
-        ("min_id=2&max_id=3", [3, 2]),
-        ("start=2023-11-14T22:13:25Z", [6, 5]),
-        ("start=2023-11-14T23:13:25%2B01:00&end=2023-11-14T22:13:25Z", [5]),
-        ("sort=prompt&order=ASC&limit=2", [0, 1]),
-        ("sort=gen_speed&limit=2", [5, 4]),
-        ("sort=resp_status_code&limit=1", [6]),
-    ],
-)
-def test_records_are_filtered_and_sorted(client, query: str, found: list[int]) -> None:
-    assert ids(client, query) == found
+def test_records_are_filtered_and_sorted(client) -> None:
+    found = {
+        "model=alpha": [5, 3, 1],
+        "model=alpha&model=beta": [6, 5, 4, 3, 2, 1, 0],
+        "min_id=5": [6, 5],
+        "min_id=2&max_id=3": [3, 2],
+        "start=2023-11-14T22:13:25Z": [6, 5],
+        "start=2023-11-14T23:13:25%2B01:00&end=2023-11-14T22:13:25Z": [5],
+        "sort=prompt&order=ASC&limit=2": [0, 1],
+        "sort=gen_speed&limit=2": [5, 4],
+        "sort=resp_status_code&limit=1": [6],
+    }
+    assert {query: ids(client, query) for query in found} == found
 
 
 @parity("Store and activity", "a bad parameter: 400")
-@pytest.mark.parametrize(
-    "query",
-    [
+def test_a_bad_parameter_is_named(client) -> None:
+    for query in (
         "limit=0", "limit=1000", "limit=x", "page=0", "page=-1", "min_id=0", "max_id=1e3",
         "min_id=3&max_id=2", "sort=colour", "order=up", "start=yesterday",
         "start=2024-01-02T00:00:00Z&end=2024-01-01T00:00:00Z", "page=99999999999999999999",
-    ],
-)  # fmt: skip
-def test_a_bad_parameter_is_named(client, query: str) -> None:
-    answer = client.get(f"/api/metrics/activity?{query}")
-    assert answer.status_code == 400
-    assert answer.json["error"]["message"].startswith(query.partition("=")[0])
+    ):  # fmt: skip
+        answer = client.get(f"/api/metrics/activity?{query}")
+        assert answer.status_code == 400, query
+        assert answer.json["error"]["message"].startswith(query.partition("=")[0])
 
 
 @parity(

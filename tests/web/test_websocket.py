@@ -169,9 +169,9 @@ def test_a_message_is_never_cut_however_slow_its_reader_is(site) -> None:
     assert len(events) > 10
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
+def test_what_is_no_good_handshake_is_refused(site) -> None:
+    own = "http://{}:{}".format(*site.serving.address)
+    for headers, status in (
         ({"Origin": "https://evil.example"}, 403),
         ({"Sec_Fetch_Site": "cross-site"}, 403),
         ({"Sec_WebSocket_Version": "12"}, 400),
@@ -180,16 +180,12 @@ def test_a_message_is_never_cut_however_slow_its_reader_is(site) -> None:
         ({"Upgrade": None}, 400),
         ({"Connection": "close"}, 400),
         ({"Sec_WebSocket_Extensions": "permessage-deflate"}, 101),
-    ],
-)
-def test_what_is_no_good_handshake_is_refused(site, headers, status) -> None:
-    client = site.connect(**headers)
-    assert client.status == status
-    assert "permessage-deflate" not in client.head
-    if status == 101:
-        own = "http://{}:{}".format(*site.serving.address)
-        assert site.connect(Origin=own, Sec_Fetch_Site="same-origin").status == 101
-        assert site.connect("?format=xml").status == 400
+        ({"Origin": own, "Sec_Fetch_Site": "same-origin"}, 101),
+    ):
+        client = site.connect(**headers)
+        assert client.status == status, headers
+        assert "permessage-deflate" not in client.head
+    assert site.connect("?format=xml").status == 400
 
 
 class Trickle:
