@@ -71,15 +71,14 @@ def limit_s(request: pytest.FixtureRequest) -> float:
 
 
 @pytest.fixture(autouse=True)
-def deadline(limit_s: float) -> Iterator[None]:
+def limits(limit_s: float) -> Iterator[None]:
+    """End a test that takes longer than *limit_s*, and fail one that leaves greenlets behind.
+
+    One fixture: each costs every test 0.1 ms.
+    """
+    before = {id(g) for g in live_greenlets()}
     with gevent.Timeout(limit_s, TestDeadline(f"test took longer than {limit_s} s")):
         yield
-
-
-@pytest.fixture(autouse=True)
-def no_stray_greenlets() -> Iterator[None]:
-    before = {id(g) for g in live_greenlets()}
-    yield
     if any(id(g) not in before for g in live_greenlets()):
         gevent.idle()  # those that are about to end
     left = [g for g in live_greenlets() if id(g) not in before]
