@@ -26,7 +26,7 @@ def in_a_hurry(monkeypatch) -> None:
         return
     monkeypatch.setattr(job, "CALM_S", 0.1)
     monkeypatch.setattr(job, "SUSPECT_S", 0.3)
-    for name, seconds in (("PLACING_S", 0.05), ("SWEEP_S", 0.05), ("LAST_WORD_S", 0.1)):
+    for name, seconds in (("SWEEP_S", 0.05), ("LAST_WORD_S", 0.1)):
         monkeypatch.setattr(launcher, name, seconds)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import gevent
-from gevent import subprocess
+from gevent import socket, subprocess
 from gevent.event import Event
 from gevent.pool import Group, Pool
 from gevent.pywsgi import WSGIServer
@@ -90,7 +90,10 @@ class FakeRay:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def _serving(self, port: int) -> WSGIServer:
-        server = WSGIServer(("127.0.0.1", port), self._answer, log=None, spawn=Pool())
+        listener = socket.create_server(("127.0.0.1", port))
+        # Replies are written in two pieces: the second one must not wait for a delayed ACK.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server = WSGIServer(listener, self._answer, log=None, spawn=Pool())
         server.start()
         return server
 
@@ -175,7 +178,7 @@ class FakeRay:
             self._end(job, status, None if stopped else code, None)
 
     def _has_output(self, job: Job) -> bool:
-        gevent.socket.wait_read(job.popen.stdout.fileno())
+        socket.wait_read(job.popen.stdout.fileno())
         return True
 
     def _end(self, job: Job, status: str, code: int | None, error: str | None) -> None:
