@@ -335,11 +335,12 @@ def test_a_job_is_read_from_a_reply_with_gaps() -> None:
 def test_the_lines_of_the_runner_are_taken_out_however_they_arrive(size: int) -> None:
     text = (
         b"noise of the engine\nLLMSNAP1 gen=j host=h port=1 pid=7 t=1\nLLM\nLLMSNAP1 is odd\n"
-        b"progress...done\nLLMSNAP1 exit=3\n"
+        b"LLMSNAP1 exit=0\nLLMSNAP1 gen=i exit=0\nprogress...done\nLLMSNAP1 gen=j exit=3\n"
     )
     output = RunnerOutput("j")
     found = b"".join(output.feed(text[at : at + size]) for at in range(0, len(text), size))
-    assert found == b"LLM\nLLMSNAP1 is odd\nprogress...done\n"
+    forged = b"LLMSNAP1 exit=0\nLLMSNAP1 gen=i exit=0\n"
+    assert found == b"LLM\nLLMSNAP1 is odd\n" + forged + b"progress...done\n"
     assert (output.code, output.was_repeated) == (3, False)
     output.feed(b"LLMSNAP1 gen=j host=h port=1 pid=8 t=1\n")
     assert output.was_repeated

@@ -55,7 +55,7 @@ def test_a_server_runs_with_its_key_between_two_lines_of_the_runner() -> None:
     code, lines = Run([sys.executable, "-c", cmd, "--key=${UPSTREAM_KEY}"], env).end()
     assert code == 3
     assert lines[0].startswith("LLMSNAP1 gen=job-1 host=")
-    assert lines[-1] == "LLMSNAP1 exit=3"
+    assert lines[-1] == "LLMSNAP1 gen=job-1 exit=3"
     assert lines[1].startswith("--key=k3y")
     assert "'LLAMA_API_KEY'" in lines[1]
     assert "'CUDA_VISIBLE_DEVICES'" in lines[1]
@@ -93,7 +93,7 @@ def test_a_server_that_stops_or_exits_takes_every_kind_of_child_along(exits: boo
         run.popen.send_signal(signal.SIGTERM)
     code = 3 if exits else 137  # it ignores SIGTERM
     found, lines = run.end()
-    assert (found, lines[-1]) == (code, f"LLMSNAP1 exit={code}")
+    assert (found, lines[-1]) == (code, f"LLMSNAP1 gen=job-1 exit={code}")
     assert not any(map(is_alive, pids))
 
 
@@ -134,7 +134,7 @@ def test_output_beyond_its_limit_is_dropped_and_that_is_told() -> None:
     assert lines[1] == "12345"
     assert "the log of this run is full" in "\n".join(lines)
     assert "abc" not in lines
-    assert lines[-1] == "LLMSNAP1 exit=0"
+    assert lines[-1] == "LLMSNAP1 gen=job-1 exit=0"
 
 
 def test_a_receiver_that_cannot_be_reached_is_not_tried_again_at_once(monkeypatch) -> None:

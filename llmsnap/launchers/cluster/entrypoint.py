@@ -22,7 +22,7 @@ COMMAND = (
 """What the engine runs. Commands and secrets are in variables: process lists show neither."""
 MOST_OUTPUT_BYTES = 256 * 1024 * 1024
 _BEGIN = re.compile(rb"gen=(\S+) .*pid=(\d+) t=([\d.]+)")
-_END = re.compile(rb"exit=(\d+)")
+_END = re.compile(rb"gen=(\S+) exit=(\d+)")
 _PREFIX = PREFIX.encode() + b" "
 
 
@@ -109,7 +109,7 @@ class RunnerOutput:
             self.was_repeated = self.has_begun and begin[2] != self._pid
             self.has_begun, self._pid, self.began_at = True, begin[2], float(begin[3])
             return True
-        if end is not None and self.has_begun:
-            self.code = int(end[1])
+        if end is not None and end[1] == self._job_id and self.has_begun:
+            self.code = int(end[2])
             return True
         return False

@@ -5,7 +5,8 @@ processes (Ray forgets those that were re-parented), so this process stands betw
 server: it adopts every descendant, forwards the output, and ends when none is left.
 
 Its parameters are a JSON object in the variable LLMSNAP_RUN, the server's key is in LLMSNAP_KEY.
-It prints a line when the server starts and one when all has ended, both with PREFIX.
+It prints a line when the server starts and one when all has ended, both with PREFIX and the id of
+the job: what a server prints of a request must not pass for one of them.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def main(environ: dict[str, str]) -> int:
     sink = Sink(run["log_to"], f"{run['gen']} {run['log_token']}\n".encode(), begin)
     env = server_environment(environ, key, keeps_engine=run["keep_env"])
     code = ServerTree(run, sink).run(argv, env)
-    sink.write(f"{PREFIX} exit={code}\n".encode())
+    sink.write(f"{PREFIX} gen={run['gen']} exit={code}\n".encode())
     return code
 
 
