@@ -27,21 +27,20 @@ def test_a_preflight_gets_the_headers_it_asks_for_or_the_usual(asked, allowed) -
     ]
 
 
-@pytest.mark.parametrize(
-    ("asked", "clean"),
-    [
-        ("   ", ""),
-        ("\tContent-Type\t,\tAccept\n", "Content-Type, Accept"),
-        ("x\x00y, ok", "ok"),
-        (",a,,b,", "a, b"),
-        ("a b, c", "c"),
-        ("a\r\nSet-Cookie: x", ""),
-        ("!#$%&'*+-.^_`|~09az", "!#$%&'*+-.^_`|~09az"),
-        ("ünicode", ""),
-    ],
-)
-def test_only_header_names_are_echoed(asked: str, clean: str) -> None:
-    assert sanitize(asked) == clean
+CLEAN = {
+    "   ": "",
+    "\tContent-Type\t,\tAccept\n": "Content-Type, Accept",
+    "x\x00y, ok": "ok",
+    ",a,,b,": "a, b",
+    "a b, c": "c",
+    "a\r\nSet-Cookie: x": "",
+    "!#$%&'*+-.^_`|~09az": "!#$%&'*+-.^_`|~09az",
+    "ünicode": "",
+}
+
+
+def test_only_header_names_are_echoed() -> None:
+    assert {asked: sanitize(asked) for asked in CLEAN} == CLEAN
 
 
 SHARED = "/v1/chat/completions /v/chat/completions /v1/messages /v1/audio/voices /models /health"
@@ -87,53 +86,50 @@ def test_which_origins_no_strangers_web_site_can_have() -> None:
     assert [origin for origin in ["", *PUBLIC.split()] if is_private(origin)] == []
 
 
-@pytest.mark.parametrize(
-    ("referer", "page"),
-    [
-        ("http://h/upstream/a/", "a/"),
-        ("http://h/upstream/a%2Fb/x?y=/upstream/c/#/upstream/d", "a%2Fb/x"),
-        ("http://h/llm/upstream/a/upstream/b/", "a/upstream/b/"),
-        ("http://h/comfyui/", "comfyui_auto/"),
-        ("http://h/llm/comfyui/api/x", "comfyui_auto/api/x"),
-        ("http://h/llm/ui/models/comfyui/x", ""),
-        ("http://h/ui/?from=/upstream/a/", ""),
-        ("http://h/", ""),
-        ("http://[::1/upstream/a/", ""),
-        ("", ""),
-    ],
-)
-def test_which_model_a_page_belongs_to(referer: str, page: str) -> None:
-    assert page_below_upstream(referer) == page
+PAGES = {
+    "http://h/upstream/a/": "a/",
+    "http://h/upstream/a%2Fb/x?y=/upstream/c/#/upstream/d": "a%2Fb/x",
+    "http://h/llm/upstream/a/upstream/b/": "a/upstream/b/",
+    "http://h/comfyui/": "comfyui_auto/",
+    "http://h/llm/comfyui/api/x": "comfyui_auto/api/x",
+    "http://h/llm/ui/models/comfyui/x": "",
+    "http://h/ui/?from=/upstream/a/": "",
+    "http://h/": "",
+    "http://[::1/upstream/a/": "",
+    "": "",
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "browser"),
-    [
-        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/126.0 Safari/537.36", True),
-        ("Mozilla/5.0 (Windows NT; en-US) WindowsPowerShell/5.1.19041.1", False),
-        ("curl/8.8.0", False),
-        ("python-requests/2.32 Mozilla/5.0", False),
-        ("", False),
-    ],
-)
-def test_who_runs_pages(name: str, browser: bool) -> None:
-    assert is_browser(name) is browser
+def test_which_model_a_page_belongs_to() -> None:
+    assert {referer: page_below_upstream(referer) for referer in PAGES} == PAGES
 
 
-@pytest.mark.parametrize(
-    ("origin", "host", "same"),
-    [
-        ("http://box", "box:80", True),
-        ("https://box:443", "box", True),
-        ("http://box:8080", "box:8080", True),
-        ("http://[::1]:8080", "[::1]:8080", True),
-        ("http://box:8080", "box:8081", False),
-        ("http://box.evil", "box", False),
-        ("http://box", "", False),
-        ("http://box:port", "box", False),
-        ("http://[::1", "[::1", False),
-        ("", "", False),
-    ],
-)
-def test_when_a_page_is_our_own(origin: str, host: str, same: bool) -> None:
-    assert is_same_host(origin, host) is same
+BROWSERS = {
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/126.0 Safari/537.36": True,
+    "Mozilla/5.0 (Windows NT; en-US) WindowsPowerShell/5.1.19041.1": False,
+    "curl/8.8.0": False,
+    "python-requests/2.32 Mozilla/5.0": False,
+    "": False,
+}
+
+
+def test_who_runs_pages() -> None:
+    assert {name: is_browser(name) for name in BROWSERS} == BROWSERS
+
+
+OWN = {
+    ("http://box", "box:80"): True,
+    ("https://box:443", "box"): True,
+    ("http://box:8080", "box:8080"): True,
+    ("http://[::1]:8080", "[::1]:8080"): True,
+    ("http://box:8080", "box:8081"): False,
+    ("http://box.evil", "box"): False,
+    ("http://box", ""): False,
+    ("http://box:port", "box"): False,
+    ("http://[::1", "[::1"): False,
+    ("", ""): False,
+}
+
+
+def test_when_a_page_is_our_own() -> None:
+    assert {(origin, host): is_same_host(origin, host) for origin, host in OWN} == OWN

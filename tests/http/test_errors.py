@@ -44,39 +44,39 @@ def test_an_error_is_told_in_the_clients_way(error, asked, status, kind, told) -
     assert b"\\ud800" in error_answer(LlmsnapError("\ud800"))[2]
 
 
-@pytest.mark.parametrize(
-    ("error", "openai_type", "anthropic_type"),
-    [
-        (errors.BadRequest("x"), "invalid_request_error", "invalid_request_error"),
-        (errors.Unauthorized("x"), "authentication_error", "authentication_error"),
-        (errors.Forbidden("x"), "permission_error", "permission_error"),
-        (errors.NotFound("x"), "not_found_error", "not_found_error"),
-        (errors.NotReady("x"), "invalid_request_error", "conflict_error"),
-        (errors.TooLarge("x"), "invalid_request_error", "request_too_large"),
-        (errors.TooManyInFlight("x"), "rate_limit_error", "rate_limit_error"),
-        (errors.StartFailed("x"), "server_error", "api_error"),
-        (errors.Draining("x"), "server_error", "overloaded_error"),
-        (errors.UpstreamTimeout("x"), "server_error", "timeout_error"),
-        (LlmsnapError("x"), "server_error", "api_error"),
-    ],
-)
-def test_types_are_those_of_the_api(error, openai_type, anthropic_type) -> None:
-    assert envelope(error)["error"]["type"] == openai_type
-    assert envelope(error, Dialect.ANTHROPIC)["error"]["type"] == anthropic_type
+TYPES = [
+    (errors.BadRequest("x"), "invalid_request_error", "invalid_request_error"),
+    (errors.Unauthorized("x"), "authentication_error", "authentication_error"),
+    (errors.Forbidden("x"), "permission_error", "permission_error"),
+    (errors.NotFound("x"), "not_found_error", "not_found_error"),
+    (errors.NotReady("x"), "invalid_request_error", "conflict_error"),
+    (errors.TooLarge("x"), "invalid_request_error", "request_too_large"),
+    (errors.TooManyInFlight("x"), "rate_limit_error", "rate_limit_error"),
+    (errors.StartFailed("x"), "server_error", "api_error"),
+    (errors.Draining("x"), "server_error", "overloaded_error"),
+    (errors.UpstreamTimeout("x"), "server_error", "timeout_error"),
+    (LlmsnapError("x"), "server_error", "api_error"),
+]
 
 
-@pytest.mark.parametrize(
-    ("error", "advice"),
-    [
-        (errors.Unauthorized("x"), ("WWW-Authenticate", 'Basic realm="llmsnap"')),
-        (errors.MethodNotAllowed("x", ["GET", "HEAD"]), ("Allow", "GET, HEAD")),
-        (errors.TooManyInFlight("x"), ("Retry-After", "1")),
-        (errors.TooManyInFlight("x", 2.5), ("Retry-After", "3")),
-        (errors.Draining("x", 0.1), ("Retry-After", "1")),
-    ],
-)
-def test_an_error_says_what_to_do_next(error: LlmsnapError, advice: tuple[str, str]) -> None:
-    assert advice in error_answer(error)[1]
+def test_types_are_those_of_the_api() -> None:
+    for error, openai_type, anthropic_type in TYPES:
+        assert envelope(error)["error"]["type"] == openai_type
+        assert envelope(error, Dialect.ANTHROPIC)["error"]["type"] == anthropic_type
+
+
+NEXT = [
+    (errors.Unauthorized("x"), ("WWW-Authenticate", 'Basic realm="llmsnap"')),
+    (errors.MethodNotAllowed("x", ["GET", "HEAD"]), ("Allow", "GET, HEAD")),
+    (errors.TooManyInFlight("x"), ("Retry-After", "1")),
+    (errors.TooManyInFlight("x", 2.5), ("Retry-After", "3")),
+    (errors.Draining("x", 0.1), ("Retry-After", "1")),
+]
+
+
+def test_an_error_says_what_to_do_next() -> None:
+    for error, advice in NEXT:
+        assert advice in error_answer(error)[1]
 
 
 MODEL_FAILED = [
@@ -89,25 +89,23 @@ MODEL_FAILED = [
 ]
 CONFLICTS = [errors.NotReady("x", 3.0), errors.SleepNotConfigured("x")]
 
-
 MAY_PASS = "LoadAborted QueueTimeout Draining Unreachable UpstreamTimeout UpstreamBroke"
 BUSY = errors.TooManyInFlight("x")
 
+RETRIES = [
+    *((error, "false", False) for error in MODEL_FAILED),
+    *((error, "false", None) for error in CONFLICTS),
+    *((getattr(errors, name)("x"), None, False) for name in MAY_PASS.split()),
+    (BUSY, None, True),
+]
 
-@pytest.mark.parametrize(
-    ("error", "should_retry", "says_when"),
-    [
-        *((error, "false", False) for error in MODEL_FAILED),
-        *((error, "false", None) for error in CONFLICTS),
-        *((getattr(errors, name)("x"), None, False) for name in MAY_PASS.split()),
-        (BUSY, None, True),
-    ],
-)
-def test_which_failures_are_worth_a_retry(error, should_retry, says_when) -> None:
+
+def test_which_failures_are_worth_a_retry() -> None:
     """Client libraries ask three times on 409 alone; the request has said that it will not wait."""
-    headers = dict(error_answer(error)[1])
-    assert headers.get("X-Should-Retry") == should_retry
-    assert says_when is None or ("Retry-After" in headers) is says_when
+    for error, should_retry, says_when in RETRIES:
+        headers = dict(error_answer(error)[1])
+        assert headers.get("X-Should-Retry") == should_retry, error
+        assert says_when is None or ("Retry-After" in headers) is says_when
 
 
 def events(stream: bytes) -> list[tuple[str, dict]]:

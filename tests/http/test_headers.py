@@ -97,41 +97,40 @@ COOKIES = [("Cookie", "session=1"), ("COOKIE", "more=1")]
 READABLE = {"limit_encodings": True}
 FOREIGN = {"foreign": True, "pass_credentials": True}
 
+PASSED = [
+    ([("TE", "gzip, Trailers")], {}, {}, [("Te", "trailers")]),
+    ([("TE", "gzip")], {}, {}, []),
+    ([("Content-Length", "99")], {}, {"body_length": 7}, [("Content-Length", "7")]),
+    ([("Content-Length", "99"), ("Expect", "100-continue")], {}, {}, []),
+    ([], {}, FROM, [("X-Forwarded-For", "9.9.9.9")]),
+    ([("X-Forwarded-For", "")], {}, FROM, [("X-Forwarded-For", "9.9.9.9")]),
+    ([("X-Forwarded-For", "1.1.1.1")], {}, FROM, [("X-Forwarded-For", "1.1.1.1, 9.9.9.9")]),
+    ([("X-Forwarded-For", "1.1.1.1")], {}, {}, [("X-Forwarded-For", "1.1.1.1")]),
+    (NAMING_OURS, {}, FROM, [("Host", "h"), ("X-Forwarded-For", "9.9.9.9")]),
+    (NAMING_OURS, {}, {"body_length": 5}, [("Host", "h"), ("Content-Length", "5")]),
+    ([("Connection", "a, Upgrade"), *UPGRADE[1:]], {"upgrade": True}, {}, UPGRADE),
+    (CREDENTIALS, ALL, {}, CREDENTIALS),
+    (CREDENTIALS, {}, {}, []),
+    ([("Host", "me"), *CREDENTIALS], PEER, {}, THEIRS),
+    ([("x-team", "red"), ("Cookie", "c")], TEAM, {}, [("X-Team", "theirs"), ("Cookie", "")]),
+    (SESSIONS, {}, {}, [("Cookie", "a=1; b=llmsnap-session")]),
+    ([("Cookie", "llmsnap-session=x;llmsnap-session-1=y")], {}, {}, []),
+    ([("Accept-Encoding", "br, gzip")], ALL, {}, [("Accept-Encoding", "br, gzip")]),
+    ([("Accept-Encoding", "br, gzip")], READABLE, {}, [("Accept-Encoding", "gzip")]),
+    ([("Accept-Encoding", "br, zstd")], READABLE, {}, [("Accept-Encoding", "identity")]),
+    ([("Accept-Encoding", "")], READABLE, {}, [("Accept-Encoding", "identity")]),
+    ([*COOKIES, *PAGE], {}, {}, [*PAGE, ("Cookie", "session=1; more=1")]),
+    ([*COOKIES, *PAGE], {"upgrade": True}, {}, [*PAGE, ("Cookie", "session=1; more=1")]),
+    ([*COOKIES, *PAGE], FOREIGN, {}, PAGE[-2:]),
+    ([*COOKIES, *PAGE], {**FOREIGN, "upgrade": True}, {}, PAGE[-2:]),
+]
 
-@pytest.mark.parametrize(
-    ("sent", "rule", "more", "passed"),
-    [
-        ([("TE", "gzip, Trailers")], {}, {}, [("Te", "trailers")]),
-        ([("TE", "gzip")], {}, {}, []),
-        ([("Content-Length", "99")], {}, {"body_length": 7}, [("Content-Length", "7")]),
-        ([("Content-Length", "99"), ("Expect", "100-continue")], {}, {}, []),
-        ([], {}, FROM, [("X-Forwarded-For", "9.9.9.9")]),
-        ([("X-Forwarded-For", "")], {}, FROM, [("X-Forwarded-For", "9.9.9.9")]),
-        ([("X-Forwarded-For", "1.1.1.1")], {}, FROM, [("X-Forwarded-For", "1.1.1.1, 9.9.9.9")]),
-        ([("X-Forwarded-For", "1.1.1.1")], {}, {}, [("X-Forwarded-For", "1.1.1.1")]),
-        (NAMING_OURS, {}, FROM, [("Host", "h"), ("X-Forwarded-For", "9.9.9.9")]),
-        (NAMING_OURS, {}, {"body_length": 5}, [("Host", "h"), ("Content-Length", "5")]),
-        ([("Connection", "a, Upgrade"), *UPGRADE[1:]], {"upgrade": True}, {}, UPGRADE),
-        (CREDENTIALS, ALL, {}, CREDENTIALS),
-        (CREDENTIALS, {}, {}, []),
-        ([("Host", "me"), *CREDENTIALS], PEER, {}, THEIRS),
-        ([("x-team", "red"), ("Cookie", "c")], TEAM, {}, [("X-Team", "theirs"), ("Cookie", "")]),
-        (SESSIONS, {}, {}, [("Cookie", "a=1; b=llmsnap-session")]),
-        ([("Cookie", "llmsnap-session=x;llmsnap-session-1=y")], {}, {}, []),
-        ([("Accept-Encoding", "br, gzip")], ALL, {}, [("Accept-Encoding", "br, gzip")]),
-        ([("Accept-Encoding", "br, gzip")], READABLE, {}, [("Accept-Encoding", "gzip")]),
-        ([("Accept-Encoding", "br, zstd")], READABLE, {}, [("Accept-Encoding", "identity")]),
-        ([("Accept-Encoding", "")], READABLE, {}, [("Accept-Encoding", "identity")]),
-        ([*COOKIES, *PAGE], {}, {}, [*PAGE, ("Cookie", "session=1; more=1")]),
-        ([*COOKIES, *PAGE], {"upgrade": True}, {}, [*PAGE, ("Cookie", "session=1; more=1")]),
-        ([*COOKIES, *PAGE], FOREIGN, {}, PAGE[-2:]),
-        ([*COOKIES, *PAGE], {**FOREIGN, "upgrade": True}, {}, PAGE[-2:]),
-    ],
-)
-def test_what_a_server_gets_of_the_clients_headers(sent, rule, more, passed) -> None:
-    rule = RequestRule(**rule)
-    assert request_headers(sent, rule, **more) == passed
-    assert "theirs" not in repr(rule)
+
+def test_what_a_server_gets_of_the_clients_headers() -> None:
+    for sent, settings, more, passed in PASSED:
+        rule = RequestRule(**settings)
+        assert request_headers(sent, rule, **more) == passed
+        assert "theirs" not in repr(rule)
 
 
 FOR_ALL = """
@@ -165,18 +164,18 @@ def test_event_streams_are_not_to_be_buffered(kind: str) -> None:
     assert not is_event_stream([])
 
 
-@pytest.mark.parametrize(
-    ("location", "seen"),
-    [
-        ("/login?next=%2Fa#x", "/upstream/m/login?next=%2Fa#x"),
-        ("http://127.0.0.1:9000/a%2Fb", "/upstream/m/a%2Fb"),
-        ("http://LOCALHOST:8080/a", "/upstream/m/a"),
-        ("/base/x", "/upstream/m/x"),
-        ("/base", "/upstream/m/"),
-        ("/basement", "/upstream/m/basement"),
-        *((kept, kept) for kept in ("page", "//example.org/a", "http://[broken/", "https://o/a")),
-    ],
-)
-def test_redirects_stay_below_the_prefix_without_the_base_path(location: str, seen: str) -> None:
+LOCATIONS = [
+    ("/login?next=%2Fa#x", "/upstream/m/login?next=%2Fa#x"),
+    ("http://127.0.0.1:9000/a%2Fb", "/upstream/m/a%2Fb"),
+    ("http://LOCALHOST:8080/a", "/upstream/m/a"),
+    ("/base/x", "/upstream/m/x"),
+    ("/base", "/upstream/m/"),
+    ("/basement", "/upstream/m/basement"),
+    *((kept, kept) for kept in ("page", "//example.org/a", "http://[broken/", "https://o/a")),
+]
+
+
+def test_redirects_stay_below_the_prefix_without_the_base_path() -> None:
     base = "http://127.0.0.1:9000/base/"
-    assert below_prefix(location, "/upstream/m/", base, ["localhost:8080"]) == seen
+    for location, seen in LOCATIONS:
+        assert below_prefix(location, "/upstream/m/", base, ["localhost:8080"]) == seen

@@ -8,7 +8,6 @@ RULE = HostRule(
     allowed=["ai.example.org", "*.intern.example"], own_names=["box.corp.example", "Listen.Name"]
 )
 
-
 LOCAL = """
     localhost LOCALHOST:8080 app.localhost llmsnap:8080 127.0.0.1 192.168.1.5:8080 8.8.8.8 [::1]
     [fe80::1%eth0]:8080 nas.local svc.internal:80 pc.lan pc.home.arpa box.tail1234.ts.net
@@ -40,11 +39,9 @@ def test_a_refusal_says_what_to_configure() -> None:
     assert refused.value.status == 421
 
 
-@pytest.mark.parametrize(
-    ("host", "name"), [("A.b.:1", "a.b"), ("[::1]:8080", "::1"), ("x:", "x"), (" x", ""), ("", "")]
-)
-def test_the_name_in_a_host_header(host: str, name: str) -> None:
-    assert host_name(host) == name
+def test_the_name_in_a_host_header() -> None:
+    names = {"A.b.:1": "a.b", "[::1]:8080": "::1", "x:": "x", " x": "", "": ""}
+    assert {host: host_name(host) for host in names} == names
 
 
 CLOSED = HostRule()
@@ -65,20 +62,20 @@ def test_hosts_longer_than_names_can_be_are_not_remembered(rule: HostRule) -> No
     assert len(rule._allowed) == 1
 
 
-@pytest.mark.parametrize(
-    ("trusted", "remote", "forwarded", "real", "client"),
-    [
-        ((), "10.0.0.1", "1.2.3.4", "", "10.0.0.1"),
-        (["10.0.0.0/8"], "::ffff:10.0.0.1", "1.2.3.4", "", "1.2.3.4"),
-        (["10.0.0.0/8"], "192.168.0.9", "1.2.3.4", "", "192.168.0.9"),
-        (["10.0.0.0/8"], "10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.7", "", "1.2.3.4"),
-        (["10.0.0.0/8"], "10.0.0.1", "10.0.0.8, 10.0.0.7", "", "10.0.0.8"),
-        (["10.0.0.0/8"], "10.0.0.1", "", "1.2.3.4", "1.2.3.4"),
-        (["10.0.0.0/8"], "10.0.0.1", "", "", "10.0.0.1"),
-        (["10.0.0.0/8"], "10.0.0.1", "unknown", "", "unknown"),
-        (["::1"], "::1", "fe80::2", "", "fe80::2"),
-        (["127.0.0.1"], "", "1.2.3.4", "", "1.2.3.4"),
-    ],
-)
-def test_a_proxys_word_counts_only_when_trusted(trusted, remote, forwarded, real, client) -> None:
-    assert TrustedProxies(trusted).client_ip(remote, forwarded, real) == client
+CLIENTS = [
+    ((), "10.0.0.1", "1.2.3.4", "", "10.0.0.1"),
+    (["10.0.0.0/8"], "::ffff:10.0.0.1", "1.2.3.4", "", "1.2.3.4"),
+    (["10.0.0.0/8"], "192.168.0.9", "1.2.3.4", "", "192.168.0.9"),
+    (["10.0.0.0/8"], "10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.7", "", "1.2.3.4"),
+    (["10.0.0.0/8"], "10.0.0.1", "10.0.0.8, 10.0.0.7", "", "10.0.0.8"),
+    (["10.0.0.0/8"], "10.0.0.1", "", "1.2.3.4", "1.2.3.4"),
+    (["10.0.0.0/8"], "10.0.0.1", "", "", "10.0.0.1"),
+    (["10.0.0.0/8"], "10.0.0.1", "unknown", "", "unknown"),
+    (["::1"], "::1", "fe80::2", "", "fe80::2"),
+    (["127.0.0.1"], "", "1.2.3.4", "", "1.2.3.4"),
+]
+
+
+def test_a_proxys_word_counts_only_when_trusted() -> None:
+    for trusted, remote, forwarded, real, client in CLIENTS:
+        assert TrustedProxies(trusted).client_ip(remote, forwarded, real) == client

@@ -1,5 +1,6 @@
 import json
-from typing import Any, NoReturn
+from random import Random
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -17,24 +18,24 @@ from llmsnap.http.jsontext import (
     splice_json,
     split_path,
 )
+from tests.http.documents import LAYOUTS, NAMES, json_object, json_value
 
 
 def pairs(text: bytes) -> list[tuple[str, bytes]]:
     return [(name, bytes(value)) for name, value in json_members(text)]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (b"{}", []),
-        (b' \n{ "a" : 1.50 , "b":[ 1, {"c":2} ]}\t', [("a", b"1.50"), ("b", b'[ 1, {"c":2} ]')]),
-        (b'{"a":1,"a":2,"\\u0061":3}', [("a", b"1"), ("a", b"2"), ("a", b"3")]),
-        (b'{"":null,"\\"":true}', [("", b"null"), ('"', b"true")]),
-        (b'{"a":123456789012345678901234567890}', [("a", b"123456789012345678901234567890")]),
-    ],
-)
-def test_an_object_is_names_and_untouched_values(text: bytes, expected: list) -> None:
-    assert pairs(text) == expected
+OBJECTS = {
+    b"{}": [],
+    b' \n{ "a" : 1.50 , "b":[ 1, {"c":2} ]}\t': [("a", b"1.50"), ("b", b'[ 1, {"c":2} ]')],
+    b'{"a":1,"a":2,"\\u0061":3}': [("a", b"1"), ("a", b"2"), ("a", b"3")],
+    b'{"":null,"\\"":true}': [("", b"null"), ('"', b"true")],
+    b'{"a":123456789012345678901234567890}': [("a", b"123456789012345678901234567890")],
+}
+
+
+def test_an_object_is_names_and_untouched_values() -> None:
+    assert {text: pairs(text) for text in OBJECTS} == OBJECTS
 
 
 @pytest.mark.parametrize("message", ["", "broken (byte 3)"])
@@ -49,55 +50,49 @@ def test_no_message_of_the_fast_reader_is_read(monkeypatch, message) -> None:
     assert raised.value.position == 6
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        rb'"\ud83d"',
-        rb'"cut \ud83d here"',
-        rb'"\ud83d\ud83d\ude00"',
-        rb'["\\\ud83d"]',
-        rb'"\uD83D\n"',
-        rb'"\ud83d\ude00 \\ud83d \\\\ud83d"',
-    ],
-)
-def test_half_an_emoji_is_legal_and_keeps_its_place(value: bytes) -> None:
-    text = b'{"a":' + value + b',"b":1}'
-    found = json_members(text)
-    assert [name for name, _ in found] == ["a", "b"]
-    assert splice_json(text, found, {"b": b"2"})[0] == b'{"a":' + value + b',"b":2}'
+HALVES = [
+    rb'"\ud83d"',
+    rb'"cut \ud83d here"',
+    rb'"\ud83d\ud83d\ude00"',
+    rb'["\\\ud83d"]',
+    rb'"\uD83D\n"',
+    rb'"\ud83d\ude00 \\ud83d \\\\ud83d"',
+]
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ({"b": 1, "a": [True, None]}, b'{"a":[true,null],"b":1}'),
-        ("<a>&\u2028\u2029é", b'"\\u003ca\\u003e\\u0026\\u2028\\u2029\xc3\xa9"'),
-        (0.1, b"0.1"),
-    ],
-)
-def test_values_are_written_compactly(value: Any, text: bytes) -> None:
-    assert dump_json(value) == text
+def test_half_an_emoji_is_legal_and_keeps_its_place() -> None:
+    for value in HALVES:
+        text = b'{"a":' + value + b',"b":1}'
+        found = json_members(text)
+        assert [name for name, _ in found] == ["a", "b"]
+        assert splice_json(text, found, {"b": b"2"})[0] == b'{"a":' + value + b',"b":2}'
 
 
-@pytest.mark.parametrize(
-    ("text", "edits", "expected"),
-    [
-        (b'{ "a": 1 , "b": 2 }', {"a": b"9"}, b'{ "a": 9 , "b": 2 }'),
-        (b'{ "a": 1 , "b": 2 }', {"a": None}, b'{ "b": 2 }'),
-        (b'{ "a": 1 , "b": 2 }', {"b": None}, b'{ "a": 1 }'),
-        (b'{ "a": 1 }', {"a": None}, b"{}"),
-        (b"{}", {"a": b"1"}, b'{"a":1}'),
-        (b" { } ", {"a": b"1"}, b' {"a":1} '),
-        (b'{"a":1}', {"b": b"2", "c": None}, b'{"a":1,"b":2}'),
-        (b'{"a":1,"b":2,"a":3}', {"a": b"9"}, b'{"a":9,"b":2}'),
-        (b'{"\\u0061":1}', {"a": b"2"}, b'{"\\u0061":2}'),
-        (b'{"a\\"}":"}{","b":[1]}', {"b": b"2"}, b'{"a\\"}":"}{","b":2}'),
-    ],
-)
-def test_edits_leave_the_rest_as_it_was(text: bytes, edits: dict, expected: bytes) -> None:
-    edited, left = splice_json(text, json_members(text), edits)
-    assert edited == expected
-    assert [(name, bytes(value)) for name, value in left] == pairs(edited)
+def test_values_are_written_compactly() -> None:
+    assert dump_json({"b": 1, "a": [True, None]}) == b'{"a":[true,null],"b":1}'
+    assert dump_json("<a>&\u2028\u2029é") == b'"\\u003ca\\u003e\\u0026\\u2028\\u2029\xc3\xa9"'
+    assert dump_json(0.1) == b"0.1"
+
+
+EDITS = [
+    (b'{ "a": 1 , "b": 2 }', {"a": b"9"}, b'{ "a": 9 , "b": 2 }'),
+    (b'{ "a": 1 , "b": 2 }', {"a": None}, b'{ "b": 2 }'),
+    (b'{ "a": 1 , "b": 2 }', {"b": None}, b'{ "a": 1 }'),
+    (b'{ "a": 1 }', {"a": None}, b"{}"),
+    (b"{}", {"a": b"1"}, b'{"a":1}'),
+    (b" { } ", {"a": b"1"}, b' {"a":1} '),
+    (b'{"a":1}', {"b": b"2", "c": None}, b'{"a":1,"b":2}'),
+    (b'{"a":1,"b":2,"a":3}', {"a": b"9"}, b'{"a":9,"b":2}'),
+    (b'{"\\u0061":1}', {"a": b"2"}, b'{"\\u0061":2}'),
+    (b'{"a\\"}":"}{","b":[1]}', {"b": b"2"}, b'{"a\\"}":"}{","b":2}'),
+]
+
+
+def test_edits_leave_the_rest_as_it_was() -> None:
+    for text, edits, expected in EDITS:
+        edited, left = splice_json(text, json_members(text), edits)
+        assert edited == expected
+        assert [(name, bytes(value)) for name, value in left] == pairs(edited)
 
 
 def test_members_of_another_text_are_noticed() -> None:
@@ -105,19 +100,18 @@ def test_members_of_another_text_are_noticed() -> None:
         splice_json(b"[1]", json_members(b'{"a":1}'), {"a": None})
 
 
-@pytest.mark.parametrize(
-    ("path", "pieces"),
-    [
-        ("a.b.0", ["a", "b", "0"]),
-        (r"a\.b.c", ["a.b", "c"]),
-        (r"a\\.b", ["a\\", "b"]),
-        (r"a\*", ["a*"]),
-        ("a\\", ["a"]),
-        ("", [""]),
-    ],
-)
-def test_a_path_is_cut_at_its_dots(path: str, pieces: list[str]) -> None:
-    assert split_path(path) == pieces
+PATHS = {
+    "a.b.0": ["a", "b", "0"],
+    r"a\.b.c": ["a.b", "c"],
+    r"a\\.b": ["a\\", "b"],
+    r"a\*": ["a*"],
+    "a\\": ["a"],
+    "": [""],
+}
+
+
+def test_a_path_is_cut_at_its_dots() -> None:
+    assert {path: split_path(path) for path in PATHS} == PATHS
 
 
 def test_patterns_and_blanks_are_no_paths() -> None:
@@ -125,73 +119,60 @@ def test_patterns_and_blanks_are_no_paths() -> None:
     assert not any(map(path_problem, ["a", "a.b", "arr.-1", r"a\*b", r"a\.b", "a-b_c:d"]))
 
 
-@pytest.mark.parametrize(
-    ("text", "path", "expected"),
-    [
-        (b'{"a":{"x":1, "y":2}}', "a.x", b'{"a":{ "y":2}}'),
-        (b'{"a.b":1,"c":2}', r"a\.b", b'{"c":2}'),
-        (b"[1, 2, 3]", "0", b"[ 2, 3]"),
-        (b"[1, 2, 3]", "-1", b"[1, 2]"),
-        (b'[{"x":1}]', "0.x", b"[{}]"),
-        (b'{"0":1}', "0", b"{}"),
-        (rb'["\ud83d", 1]', "0", b"[ 1]"),
-        (b'{"x":1}', "x.y", None),
-        (b'{"x":{"y":1}}', "x.z", None),
-        (b"[1]", "1", None),
-        (b"[1]", "00", None),
-        (b"[]", "-1", None),
-        (b"null", "0", None),
-    ],
-)
-def test_deleting_along_a_path(text: bytes, path: str, expected: bytes | None) -> None:
-    left = delete_path(text, split_path(path))
-    assert left is text if expected is None else left == expected
+DELETED = {
+    (b'{"a":{"x":1, "y":2}}', "a.x"): b'{"a":{ "y":2}}',
+    (b'{"a.b":1,"c":2}', r"a\.b"): b'{"c":2}',
+    (b"[1, 2, 3]", "0"): b"[ 2, 3]",
+    (b"[1, 2, 3]", "-1"): b"[1, 2]",
+    (b'[{"x":1}]', "0.x"): b"[{}]",
+    (b'{"0":1}', "0"): b"{}",
+    (rb'["\ud83d", 1]', "0"): b"[ 1]",
+    (b'{"x":1}', "x.y"): None,
+    (b'{"x":{"y":1}}', "x.z"): None,
+    (b"[1]", "1"): None,
+    (b"[1]", "00"): None,
+    (b"[]", "-1"): None,
+    (b"null", "0"): None,
+}
 
 
-@pytest.mark.parametrize(
-    ("text", "path", "expected"),
-    [
-        (b'{"a":1}', "a", b'{"a":7}'),
-        (b'{"a": {"x": 1}}', "a.y", b'{"a": {"x": 1,"y":7}}'),
-        (b'{"a":1}', "a.b.c", b'{"a":{"b":{"c":7}}}'),
-        (b'{"a":null}', "a.b", b'{"a":{"b":7}}'),
-        (b"{}", "a.2", b'{"a":[null,null,7]}'),
-        (b"{}", "a.-1", b'{"a":[7]}'),
-        (b"[1, 2]", "0", b"[7, 2]"),
-        (b"[1, 2]", "-1", b"[1, 2,7]"),
-        (b"[1, 2]", "4", b"[1, 2,null,null,7]"),
-        (b"[1, 2]", "-1.x", b'[1, 2,{"x":7}]'),
-        (b"[1, 2]", "name", b"[1, 2]"),
-        (b'{"0":1}', "0", b'{"0":7}'),
-        (b'{"x":1,"x":2}', "x", b'{"x":7}'),
-        (b'"scalar"', "a", b'{"a":7}'),
-        (rb'["\ud83d", 1]', "1", rb'["\ud83d", 7]'),
-    ],
-)
-def test_setting_along_a_path(text: bytes, path: str, expected: bytes) -> None:
-    assert set_path(text, split_path(path), b"7") == expected
+def test_deleting_along_a_path() -> None:
+    for (text, path), expected in DELETED.items():
+        left = delete_path(text, split_path(path))
+        assert left is text if expected is None else left == expected
 
 
-KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | KEYS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
-    max_leaves=8,
-)
-OBJECTS = st.dictionaries(KEYS, VALUES, max_size=5)
-LAYOUTS = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")])
+SET = {
+    (b'{"a":1}', "a"): b'{"a":7}',
+    (b'{"a": {"x": 1}}', "a.y"): b'{"a": {"x": 1,"y":7}}',
+    (b'{"a":1}', "a.b.c"): b'{"a":{"b":{"c":7}}}',
+    (b'{"a":null}', "a.b"): b'{"a":{"b":7}}',
+    (b"{}", "a.2"): b'{"a":[null,null,7]}',
+    (b"{}", "a.-1"): b'{"a":[7]}',
+    (b"[1, 2]", "0"): b"[7, 2]",
+    (b"[1, 2]", "-1"): b"[1, 2,7]",
+    (b"[1, 2]", "4"): b"[1, 2,null,null,7]",
+    (b"[1, 2]", "-1.x"): b'[1, 2,{"x":7}]',
+    (b"[1, 2]", "name"): b"[1, 2]",
+    (b'{"0":1}', "0"): b'{"0":7}',
+    (b'{"x":1,"x":2}', "x"): b'{"x":7}',
+    (b'"scalar"', "a"): b'{"a":7}',
+    (rb'["\ud83d", 1]', "1"): rb'["\ud83d", 7]',
+}
 
 
-@settings(max_examples=60, deadline=None)
-@given(OBJECTS, LAYOUTS, st.booleans(), st.data())
-def test_splicing_is_what_a_dictionary_does(document, layout, ascii_only, data) -> None:
-    text = json.dumps(document, separators=layout, ensure_ascii=ascii_only).encode()
-    names = st.sampled_from(sorted(document)) if document else KEYS
-    edits = data.draw(st.dictionaries(names | KEYS, st.none() | VALUES.map(dump_json), max_size=4))
+def test_setting_along_a_path() -> None:
+    assert {(text, path): set_path(text, split_path(path), b"7") for text, path in SET} == SET
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_splicing_is_what_a_dictionary_does(seed: int) -> None:
+    random = Random(seed)
+    document, layout = json_object(random), random.choice(LAYOUTS)
+    text = json.dumps(document, separators=layout, ensure_ascii=seed % 2 == 0).encode()
+    values = [None, *(dump_json(json_value(random)) for _ in range(3))]
+    edits = {random.choice(NAMES): random.choice(values) for _ in range(random.randrange(5))}
     expected = {**document, **{n: new and json.loads(new) for n, new in edits.items()}}
     for name, new in edits.items():
         if new is None:
@@ -203,10 +184,12 @@ def test_splicing_is_what_a_dictionary_does(document, layout, ascii_only, data) 
     assert [(name, bytes(value)) for name, value in left] == pairs(edited)
 
 
-@settings(max_examples=60, deadline=None)
-@given(OBJECTS, st.lists(KEYS.filter(bool), min_size=1, max_size=3), VALUES)
-def test_what_is_set_is_found_and_can_be_taken_out(document, path, value) -> None:
-    text = json.dumps(document).encode()
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_what_is_set_is_found_and_can_be_taken_out(seed: int) -> None:
+    random = Random(seed)
+    value, path = json_value(random), random.choices(NAMES[1:], k=random.randint(1, 3))
+    text = json.dumps(json_object(random)).encode()
     after = set_path(text, path, dump_json(value))
     place = json.loads(after)
     for piece in path:

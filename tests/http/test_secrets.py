@@ -1,7 +1,5 @@
 """Facts about llmsnap.http.secrets."""
 
-import pytest
-
 from llmsnap.http import secrets
 from llmsnap.http.secrets import (
     REDACTED,
@@ -15,27 +13,25 @@ from llmsnap.http.secrets import (
 
 GONE = REDACTED
 
+MASKED = {
+    "server --api-key s3cret --port 1": f"server --api-key {GONE} --port 1",
+    "server --api-key=s3cret": f"server --api-key={GONE}",
+    "server --api_key 'a b' -x": f"server --api_key {GONE} -x",
+    'server --hf-token "a \\" b" -x': f"server --hf-token {GONE} -x",
+    "docker run -e HF_TOKEN=abc img": f"docker run -e HF_TOKEN={GONE} img",
+    "env OPENAI_API_KEY='x y' prog": f"env OPENAI_API_KEY={GONE} prog",
+    "DB_PASSWORD_2=hunter2 prog": f"DB_PASSWORD_2={GONE} prog",
+    "prog --token \\\n  abc -x": f"prog --token \\\n  {GONE} -x",
+    "curl -H 'Authorization: Bearer abc.def' x": f"curl -H 'Authorization: Bearer {GONE}' x",
+    "prog sk-abcdef123456 https://me:pw@host/x": f"prog {GONE} https://{GONE}@host/x",
+    "prog -key abc": f"prog -key {GONE}",
+    "HF_TOKEN=abc, THREADS=4": f"HF_TOKEN={GONE}, THREADS=4",
+    "prog --access-key a,b": f"prog --access-key {GONE}",
+}
 
-@pytest.mark.parametrize(
-    ("command", "seen"),
-    [
-        ("server --api-key s3cret --port 1", f"server --api-key {GONE} --port 1"),
-        ("server --api-key=s3cret", f"server --api-key={GONE}"),
-        ("server --api_key 'a b' -x", f"server --api_key {GONE} -x"),
-        ('server --hf-token "a \\" b" -x', f"server --hf-token {GONE} -x"),
-        ("docker run -e HF_TOKEN=abc img", f"docker run -e HF_TOKEN={GONE} img"),
-        ("env OPENAI_API_KEY='x y' prog", f"env OPENAI_API_KEY={GONE} prog"),
-        ("DB_PASSWORD_2=hunter2 prog", f"DB_PASSWORD_2={GONE} prog"),
-        ("prog --token \\\n  abc -x", f"prog --token \\\n  {GONE} -x"),
-        ("curl -H 'Authorization: Bearer abc.def' x", f"curl -H 'Authorization: Bearer {GONE}' x"),
-        ("prog sk-abcdef123456 https://me:pw@host/x", f"prog {GONE} https://{GONE}@host/x"),
-        ("prog -key abc", f"prog -key {GONE}"),
-        ("HF_TOKEN=abc, THREADS=4", f"HF_TOKEN={GONE}, THREADS=4"),
-        ("prog --access-key a,b", f"prog --access-key {GONE}"),
-    ],
-)
-def test_keys_and_tokens_are_blotted_out(command: str, seen: str) -> None:
-    assert masked(command) == seen
+
+def test_keys_and_tokens_are_blotted_out() -> None:
+    assert {command: masked(command) for command in MASKED} == MASKED
 
 
 READABLE = """
@@ -89,25 +85,25 @@ def test_long_names_are_judged_and_not_remembered() -> None:
     assert secrets._is_secret.cache_info().currsize == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("password: hunter2", f"password: {GONE}"),
-        ('{"api_key": "abc", "n": 1}', f'{{"api_key": {GONE}, "n": 1}}'),
-        ("hf_token = abc", f"hf_token = {GONE}"),
-        ("Authorization: Bearer abc.def", f"Authorization: Bearer {GONE}"),
-        ("AKIAABCDEFGHIJKLMNOP in use", f"{GONE} in use"),
-        ("ghp_abcdefgh glpat-abcdefgh xoxb-abcdefgh", f"{GONE} {GONE} {GONE}"),
-        ("jwt eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl", f"jwt {GONE}"),
-        ("known-1234 leaks", f"{GONE} leaks"),
-        ("BOS token = 1 '<s>'", "BOS token = 1 '<s>'"),
-        ("print_info: n_vocab = 32000, max token length = 48", None),
-        ("error: CUDA out of memory, session 3 of 4", None),
-        ("load_model: key general.name not found", None),
-    ],
-)
-def test_what_a_program_printed(text: str, shown: str | None) -> None:
-    assert redact_output(text, ["known-1234"]) == (text if shown is None else shown)
+PRINTED = {
+    "password: hunter2": f"password: {GONE}",
+    '{"api_key": "abc", "n": 1}': f'{{"api_key": {GONE}, "n": 1}}',
+    "hf_token = abc": f"hf_token = {GONE}",
+    "Authorization: Bearer abc.def": f"Authorization: Bearer {GONE}",
+    "AKIAABCDEFGHIJKLMNOP in use": f"{GONE} in use",
+    "ghp_abcdefgh glpat-abcdefgh xoxb-abcdefgh": f"{GONE} {GONE} {GONE}",
+    "jwt eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl": f"jwt {GONE}",
+    "known-1234 leaks": f"{GONE} leaks",
+    "BOS token = 1 '<s>'": "BOS token = 1 '<s>'",
+    "print_info: n_vocab = 32000, max token length = 48": None,
+    "error: CUDA out of memory, session 3 of 4": None,
+    "load_model: key general.name not found": None,
+}
+
+
+def test_what_a_program_printed() -> None:
+    for text, shown in PRINTED.items():
+        assert redact_output(text, ["known-1234"]) == (text if shown is None else shown)
 
 
 def test_what_a_server_was_given_in_confidence_is_known() -> None:
