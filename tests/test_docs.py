@@ -4,11 +4,13 @@ import ast
 import functools
 import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llmsnap.config import load_with_advice
+from llmsnap.errors import ConfigError
 from llmsnap.models import states
 from scripts import parity
 from tests.shell_blocks import blocks, commands
@@ -29,6 +31,7 @@ def test_the_state_table_is_the_programs_own() -> None:
     assert shown == states.table()
 
 
+@functools.cache
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub gives the headings of a page."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
@@ -36,36 +39,41 @@ def anchors(page: Path) -> set[str]:
     return {title.replace(" ", "-") for title in plain}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_somewhere() -> None:
     missing = []
-    for target in LINK.findall(page.read_text()):
-        if target.startswith(("http://", "https://", "mailto:")):
-            continue
-        name, _, anchor = target.partition("#")
-        path = page.parent / name if name else page
-        if not path.exists() or (anchor and anchor not in anchors(path)):
-            missing.append(target)
+    for page in PAGES:
+        for target in LINK.findall(page.read_text()):
+            if target.startswith(("http://", "https://", "mailto:")):
+                continue
+            name, _, anchor = target.partition("#")
+            path = page.parent / name if name else page
+            if not path.exists() or (anchor and anchor not in anchors(path)):
+                missing.append(f"{page}: {target}")
     assert missing == []
 
 
-def configurations() -> list[object]:
-    shown = []
+def configurations() -> Iterator[tuple[str, str]]:
+    """The place and the text of each."""
     for name in WHOLE_FILES:
         text = (ROOT / f"{name}.md").read_text()
         for found in CONFIGURATION.finditer(text):
             line = text.count("\n", 0, found.start()) + 1
-            shown.append(pytest.param(found[1], id=f"{name}:{line}"))
-    return shown
+            yield f"{name}:{line}", found[1]
 
 
-@pytest.mark.parametrize("text", configurations())
-def test_every_configuration_shown_loads_without_a_word(text: str, tmp_path: Path) -> None:
+def test_every_configuration_shown_loads_without_a_word(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    text = KEY_FILE.sub("a-key-that-is-in-a-file", text)
-    file.write_text(textwrap.dedent(text))
-    environ = {name: name for name in re.findall(r"\$\{env\.(\w+)\}", text)}
-    assert load_with_advice(file, environ=environ).advice == ()
+    said = {}
+    for place, shown in configurations():
+        text = KEY_FILE.sub("a-key-that-is-in-a-file", shown)
+        file.write_text(textwrap.dedent(text))
+        environ = {name: name for name in re.findall(r"\$\{env\.(\w+)\}", text)}
+        try:
+            said[place] = load_with_advice(file, environ=environ).advice
+        except ConfigError as error:
+            said[place] = error.problems
+    assert {place: found for place, found in said.items() if found} == {}
+    assert len(said) > 15
 
 
 def test_every_page_is_in_the_index() -> None:
@@ -88,10 +96,12 @@ def test_a_command_that_is_not_run_has_a_test_elsewhere_or_a_need() -> None:
     assert sum(not block.why_not for block in found) > 15
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_no_command_hides_in_an_indented_block(page: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    assert re.findall(r"\n\n    (?:curl|llmsnap|make|pip|docker|export) .*", text) == []
+def test_no_command_hides_in_an_indented_block() -> None:
+    hidden = {}
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        hidden[page] = re.findall(r"\n\n    (?:curl|llmsnap|make|pip|docker|export) .*", text)
+    assert {page: found for page, found in hidden.items() if found} == {}
 
 
 @functools.cache
@@ -119,11 +129,13 @@ def test_the_architecture_page_names_calls_that_exist() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
-def test_a_page_names_files_that_exist(page: str) -> None:
-    files = re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|js|json|txt))`", (ROOT / page).read_text())
+def test_a_page_names_files_that_exist() -> None:
     places = (ROOT / "llmsnap", ROOT, ROOT / "static/js")
-    assert [name for name in files if not any((place / name).exists() for place in places)] == []
+    for page in ("docs/architecture.md", "CONTRIBUTING.md"):
+        text = (ROOT / page).read_text()
+        files = re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|js|json|txt))`", text)
+        missing = [name for name in files if not any((place / name).exists() for place in places)]
+        assert missing == []
 
 
 def test_the_changelog_names_each_change_once() -> None:

@@ -68,18 +68,19 @@ def expressions() -> Iterator[str]:
         yield variable["query"]
 
 
-@pytest.mark.parametrize("expression", list(expressions()))
-def test_it_asks_for_names_and_labels_that_there_are(expression: str) -> None:
+def test_it_asks_for_names_and_labels_that_there_are() -> None:
     known = exposed()
-    assert set(NAME.findall(expression)) <= set(known) | {"process_start_time_seconds"}
-    for name, selector in SELECTOR.findall(expression):
-        labels = set(re.findall(r"(\w+)\s*=~?|(\w+)\s*!=", selector))
-        asked = {label for pair in labels for label in pair if label}
-        assert asked <= known.get(name, set()) | ADDED
-    names = NAME.findall(expression)
-    labels = set().union(*(known.get(name, set()) for name in names)) | ADDED
-    for grouping in re.findall(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)", expression):
-        assert {label.strip() for label in grouping.split(",") if label.strip()} <= labels
+    for expression in expressions():
+        names = NAME.findall(expression)
+        assert set(names) <= set(known) | {"process_start_time_seconds"}
+        for name, selector in SELECTOR.findall(expression):
+            labels = set(re.findall(r"(\w+)\s*=~?|(\w+)\s*!=", selector))
+            asked = {label for pair in labels for label in pair if label}
+            assert asked <= known.get(name, set()) | ADDED, expression
+        labels = set().union(*(known.get(name, set()) for name in names)) | ADDED
+        for grouping in re.findall(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)", expression):
+            asked = {label.strip() for label in grouping.split(",") if label.strip()}
+            assert asked <= labels, expression
 
 
 def test_texts_fill_in_labels_that_there_are() -> None:
