@@ -24,8 +24,8 @@ def in_a_hurry(monkeypatch) -> None:
     """Pretended clusters are looked at more often than real ones need."""
     if REAL:
         return
-    monkeypatch.setattr(job, "CALM_S", 0.1)
-    monkeypatch.setattr(job, "SUSPECT_S", 0.3)
+    monkeypatch.setattr(job, "CALM_S", 0.05)
+    monkeypatch.setattr(job, "SUSPECT_S", 0.1)
     for name, seconds in (("SWEEP_S", 0.05), ("LAST_WORD_S", 0.1)):
         monkeypatch.setattr(launcher, name, seconds)
 

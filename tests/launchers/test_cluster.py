@@ -39,7 +39,7 @@ def farm(make: Callable[..., Farm]) -> Farm:
 def test_a_start_without_a_free_machine_ends_and_its_job_never_runs_the_server(farm: Farm) -> None:
     holders = [farm.start(gpus=2) for _ in range(2)]
     touched = farm.folder / "ran"
-    farm.again(placement_timeout_s=1.0)
+    farm.again(placement_timeout_s=0.6)
     with pytest.raises(NoCapacity, match="m: no machine of farm was free within 1 s") as caught:
         farm.start(f"touch {touched}")
     assert "it needs 1 GPU, free are 127.0.0.1 0 of 2, 127.0.0.2 0 of 2" in caught.value.detail
@@ -90,12 +90,12 @@ def test_a_token_that_is_refused_is_told_before_a_start(make, given: str) -> Non
         farm.launcher.check(farm.spec())
 
 
-@pytest.mark.parametrize("method", ["POST", "GET"])
-@pytest.mark.parametrize("reply", [(500, "busy"), (503, "busy"), (200, "<html>no JSON</html>")])
-def test_a_start_outlives_a_call_that_fails_once(farm: Farm, method: str, reply) -> None:
-    farm.cluster.fail(method, "/api/jobs/" if method == "POST" else "", reply)
+def test_a_start_outlives_calls_that_fail(farm: Farm) -> None:
+    for method, path in (("POST", "/api/jobs/"), ("GET", "")):
+        farm.cluster.fail(method, path, (500, "busy"), (503, "busy"), (200, "<html>no JSON</html>"))
     assert farm.start().node == "127.0.0.1"
     assert farm.jobs() == ["RUNNING"]
+    assert not any(farm.cluster.faults.values()), "every one was met"
 
 
 def test_a_submission_whose_reply_is_lost_starts_one_job(farm: Farm) -> None:
@@ -163,7 +163,7 @@ def test_a_server_goes_on_without_its_engine(farm: Farm) -> None:
     assert "does not answer" in first.trouble()
     with pytest.raises(EngineDown, match="m: Ray"):
         first.check(farm.spec())
-    farm.again(placement_timeout_s=1.0)
+    farm.again(placement_timeout_s=0.3)
     with pytest.raises(EngineDown) as caught:
         farm.start()
     assert (caught.value.status, caught.value.retry_after_s) == (503, 5.0)
@@ -186,11 +186,12 @@ def test_a_job_that_the_engine_has_forgotten_has_ended(farm: Farm, caplog) -> No
 
 def test_a_stop_that_is_not_confirmed_is_asked_for_again(farm: Farm, monkeypatch) -> None:
     monkeypatch.setattr(job_module, "STOP_SLACK_S", 0.1)
-    monkeypatch.setattr(job_module, "ASK_AGAIN_S", 0.2)
-    job = farm.start()
-    farm.cluster.fail("POST", "/stop", *[(500, "error")] * 6)
-    job.stop(0.1)
+    monkeypatch.setattr(job_module, "ASK_AGAIN_S", 0.05)
+    job = farm.start(farm.spec(grace_s=0))
+    farm.cluster.fail("POST", "/stop", *[(500, "error")] * 1000)
+    job.stop(0)
     assert not job.gone.is_set()
+    farm.cluster.faults.clear()
     assert job.gone.wait(LIMIT_S)
 
 

@@ -4,7 +4,6 @@ A further launcher adds itself to LAUNCHERS, and says how a start of it is made 
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -33,10 +32,7 @@ WAITS = "sleep 61"
 """On a cluster, a start that takes until it is given up."""
 SPEAKS = "sh -c 'echo word; sleep 60'"
 FAILS = "sh -c 'exit 3'"
-STUBBORN = (
-    f"{sys.executable} -c 'import signal, time; signal.signal(15, signal.SIG_IGN);"
-    " print(1, flush=True); time.sleep(60)'"
-)
+STUBBORN = """sh -c 'trap "" TERM; echo word; exec sleep 60'"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,7 +85,7 @@ class Bench:
         return handle
 
     def spec(self, cmd: str) -> LaunchSpec:
-        return LaunchSpec("m", cmd, "http://127.0.0.1:1", grace_s=0.5)
+        return LaunchSpec("m", cmd, "http://127.0.0.1:1", grace_s=0.1)
 
     def process(self, cmd: str, limit_s: float = LIMIT_S) -> Process:
         """A model over this launcher, with a configured address that only a local server uses."""
@@ -111,19 +107,29 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     made.launcher.close()
 
 
-def test_a_started_server_has_an_id_and_an_address_and_runs(bench: Bench) -> None:
-    handle, other = bench.start(RUNS), bench.start(RUNS)
+def test_started_servers_have_ids_and_addresses_and_run_until_each_is_stopped(bench) -> None:
+    handle, other = bench.start(RUNS), bench.start(RUNS, generation=1)
     assert handle.url.startswith("http://")
     assert handle.id
     assert other.id not in {"", handle.id}
-    assert not handle.exited.is_set()
-    assert handle.status is None
+    assert [(each.exited.is_set(), each.status) for each in bench.handles] == [(False, None)] * 2
+    stops = [gevent.spawn(handle.stop, LIMIT_S) for _ in range(2)]
+    gevent.joinall(stops, raise_error=True)
+    assert handle.exited.is_set()
+    assert handle.gone.is_set(), "a stop blocks until nothing is left"
+    handle.stop(LIMIT_S)
+    assert not other.exited.is_set()
 
 
-def test_what_it_prints_arrives_while_it_runs(bench: Bench) -> None:
+def test_what_it_prints_arrives_while_it_runs_and_a_kill_does_not_wait(bench: Bench) -> None:
     handle = bench.start(SPEAKS)
     bench.output.wait_for(b"word")
     assert not handle.exited.is_set()
+    switched = gevent.Greenlet(lambda: None)
+    switched.start()
+    handle.kill()
+    assert not switched.ready(), "no other greenlet ran meanwhile"
+    assert handle.exited.wait(LIMIT_S)
 
 
 def test_its_end_is_told_with_its_status(bench: Bench) -> None:
@@ -133,29 +139,11 @@ def test_its_end_is_told_with_its_status(bench: Bench) -> None:
     assert handle.gone.wait(LIMIT_S)
 
 
-def test_a_stop_blocks_until_nothing_is_left(bench: Bench) -> None:
-    handle = bench.start(RUNS)
-    stops = [gevent.spawn(handle.stop, LIMIT_S) for _ in range(2)]
-    gevent.joinall(stops, raise_error=True)
-    assert handle.exited.is_set()
-    assert handle.gone.is_set()
-    handle.stop(LIMIT_S)
-
-
 def test_a_server_that_does_not_stop_is_made_to(bench: Bench) -> None:
     handle = bench.start(STUBBORN)
     bench.output.wait_for()
     handle.stop(0.05)
     assert handle.gone.is_set()
-
-
-def test_a_kill_does_not_wait(bench: Bench) -> None:
-    handle = bench.start(RUNS)
-    switched = gevent.Greenlet(lambda: None)
-    switched.start()
-    handle.kill()
-    assert not switched.ready(), "no other greenlet ran meanwhile"
-    assert handle.exited.wait(LIMIT_S)
 
 
 def test_what_cannot_start_is_refused_before_and_at_the_start(bench: Bench) -> None:
@@ -170,13 +158,6 @@ def test_leftovers_of_an_earlier_run_are_stopped_and_told(bench: Bench) -> None:
     assert any("model m" in line for line in bench.launcher.stop_leftovers())
     assert handle.gone.wait(LIMIT_S)
     assert bench.launcher.stop_leftovers() == []
-
-
-def test_each_run_of_a_model_is_told_from_the_next(bench: Bench) -> None:
-    first = bench.start(RUNS)
-    second = bench.start(RUNS, generation=1)
-    first.stop(LIMIT_S)
-    assert not second.exited.is_set()
 
 
 def test_a_start_that_is_cancelled_leaves_nothing(bench: Bench) -> None:

@@ -16,10 +16,9 @@ import pytest
 
 from llmsnap.launchers.cluster import runner
 from llmsnap.launchers.cluster.entrypoint import COMMAND, packed_runner
-from tests.fakes.ports import free_port
 from tests.launchers import LIMIT_S, is_alive, until
 
-FAMILY = [sys.executable, str(Path(__file__).with_name("family.py"))]
+FAMILY = [sys.executable, "-S", str(Path(__file__).with_name("family.py"))]
 """A server with five kinds of children; each prints its pid when it is ready."""
 
 
@@ -52,7 +51,7 @@ def test_a_server_runs_with_its_key_between_two_lines_of_the_runner() -> None:
     cmd = "import os, sys; print(sys.argv[1], sorted(os.environ)); sys.exit(3)"
     env = {"LLMSNAP_KEY": "k3y", "RAY_AUTH_TOKEN": "t", "SLURM_JWT": "t"}
     env["CUDA_VISIBLE_DEVICES"] = "1"
-    code, lines = Run([sys.executable, "-c", cmd, "--key=${UPSTREAM_KEY}"], env).end()
+    code, lines = Run([sys.executable, "-S", "-c", cmd, "--key=${UPSTREAM_KEY}"], env).end()
     assert code == 3
     assert lines[0].startswith("LLMSNAP1 gen=job-1 host=")
     assert lines[-1] == "LLMSNAP1 gen=job-1 exit=3"
@@ -75,7 +74,6 @@ def test_a_start_that_is_late_or_has_no_port_runs_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         busy, lines = Run(["echo", "ran"], port=taken.getsockname()[1]).end()
     assert (busy, "ran" in lines) == (runner.BUSY, False)
-    assert Run(["echo", "ran"], port=free_port()).end()[0] == 0
 
 
 def test_a_command_that_is_not_found_is_told() -> None:
@@ -86,7 +84,7 @@ def test_a_command_that_is_not_found_is_told() -> None:
 
 @pytest.mark.parametrize("exits", [False, True])
 def test_a_server_that_stops_or_exits_takes_every_kind_of_child_along(exits: bool) -> None:
-    run = Run([*FAMILY, *["exit"] * exits])
+    run = Run([*FAMILY, *["exit"] * exits], grace=0.1)
     pids = [int(line.split()[1]) for line in run.lines_until("ready") if "child " in line]
     assert len(pids) == 5
     if not exits:
@@ -114,7 +112,7 @@ ctypes.CDLL(None).pthread_exit(None)
 
 
 def test_a_server_whose_first_thread_has_ended_is_waited_for() -> None:
-    run = Run([sys.executable, "-c", FIRST_THREAD_ENDS])
+    run = Run([sys.executable, "-S", "-c", FIRST_THREAD_ENDS])
     run.lines_until("up")
     run.popen.send_signal(signal.SIGTERM)
     assert run.end()[0] == 128 + signal.SIGTERM

@@ -3,9 +3,8 @@
 import base64
 import json
 import socket
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from tests.launchers import LIMIT_S, until
 from tests.launchers.fake_slurm import FakeSlurm
 from tests.launchers.farm import Farm
 
-TALKS = f"{sys.executable} -u -c 'import time\nwhile True: print(time.time()); time.sleep(0.05)'"
+TALKS = "sh -c 'while :; do echo word; sleep 0.05; done'"
 
 
 @pytest.fixture
@@ -137,7 +136,7 @@ def test_a_token_that_expired_or_is_wrong_is_told(make) -> None:
 
 def test_output_comes_by_files_of_a_shared_folder_as_well(make, tmp_path: Path) -> None:
     site = make(FakeSlurm(), logs=f"file:{tmp_path}/")
-    gate = f"until [ -e {tmp_path}/go ]; do :; done"
+    gate = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done"
     job = site.start(f"sh -c 'echo first; {gate}; echo second; sleep 60'")
     file = Path(submitted(site)["standard_output"])
     assert file.parent == tmp_path
@@ -246,11 +245,28 @@ def test_free_gpus_are_those_that_slurm_gives(entry: dict[str, Any], gpus: int, 
     assert (node.gpus, node.free_gpus) == (gpus, free)
 
 
-def test_connections_that_prove_no_job_have_a_small_share() -> None:
-    port = free_port()
-    receiver = OutputReceiver(f"127.0.0.1:{port}", lambda job: f"token of {job}")
-    receiver.open()
-    address = ("127.0.0.1", port)
+@pytest.fixture
+def receiver() -> Iterator[OutputReceiver]:
+    made = OutputReceiver(f"127.0.0.1:{free_port()}", lambda job: f"token of {job}")
+    made.open()
+    yield made
+    made.close()
+
+
+def address_of(receiver: OutputReceiver) -> tuple[str, int]:
+    return "127.0.0.1", int(receiver.address.rpartition(":")[2])
+
+
+def test_output_of_a_job_that_ended_before_its_first_look_is_kept_for_it(receiver) -> None:
+    with socket.create_connection(address_of(receiver), LIMIT_S) as runner:
+        runner.sendall(b"j token of j\ncannot run x")
+        runner.shutdown(socket.SHUT_WR)
+        assert runner.recv(1) == b"", "all has been taken"
+    assert next(receiver.read("j")) == b"cannot run x"
+
+
+def test_connections_that_prove_no_job_have_a_small_share(receiver) -> None:
+    address = address_of(receiver)
     silent = [socket.create_connection(address, 3) for _ in range(MOST_UNPROVEN)]
     with socket.create_connection(address, 3) as refused:
         assert refused.recv(1) == b""
@@ -264,4 +280,3 @@ def test_connections_that_prove_no_job_have_a_small_share() -> None:
     assert all(each.send(b"x") for each in silent), "the others may still prove theirs"
     for each in silent:
         each.close()
-    receiver.close()

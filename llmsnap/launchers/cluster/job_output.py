@@ -98,6 +98,8 @@ class OutputReceiver:
             elif not self._has_warned:  # once: others could fill the log
                 self._has_warned = True
                 log.warning("a connection with output from %s is from no job", address[0])
+        if job_id:
+            self._keep_for_reader(job_id)
 
     def _proven(self, sock: socket.socket, source: str) -> tuple[str, bytes]:
         """Return what ``_hello`` does, within a short time, and for a few of *source* at a time."""
@@ -139,9 +141,17 @@ class OutputReceiver:
                     return
         except (OSError, Full):
             return  # a runner that lives on connects again
-        finally:
-            if job_id not in self._readers:
-                self._queues.pop(job_id, None)
+
+    def _keep_for_reader(self, job_id: str) -> None:
+        """Keep what an ended connection has brought, for a time. Blocks.
+
+        A server that fails at once has ended before its job was looked at for the first time.
+        """
+        queue = self._queues.get(job_id)
+        if job_id not in self._readers:
+            gevent.sleep(READER_LIMIT_S)
+        if job_id not in self._readers and self._queues.get(job_id) is queue:
+            self._queues.pop(job_id, None)
 
 
 # --- files ---------------------------------------------------------------------------------------
