@@ -16,24 +16,21 @@ class Link:
 
     def __init__(self, sock: socket.socket, requests: list[bytes]) -> None:
         self.sock = sock
-        self.buffer = b""
+        self.buffer = bytearray()
         self._requests = requests
 
     def read_request(self) -> bytes:
         """One request with its Content-Length body; b"" when the client has closed."""
-        while b"\r\n\r\n" not in self.buffer:
+        while (end := self.buffer.find(b"\r\n\r\n") + 4) < 4:
             if not self._more():
                 return b""
-        head, _, rest = self.buffer.partition(b"\r\n\r\n")
-        length = 0
-        for line in head.lower().split(b"\r\n"):
+        for line in self.buffer[:end].lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):
-                length = int(line.partition(b":")[2])
-        while len(rest) < length:
+                end += int(line.partition(b":")[2])
+        while len(self.buffer) < end:
             assert self._more()
-            rest = self.buffer.partition(b"\r\n\r\n")[2]
-        self.buffer = rest[length:]
-        self._requests.append(head + b"\r\n\r\n" + rest[:length])
+        self._requests.append(bytes(self.buffer[:end]))
+        del self.buffer[:end]
         return self._requests[-1]
 
     def send(self, data: bytes) -> None:
@@ -41,11 +38,11 @@ class Link:
 
     def wait_closed(self) -> None:
         while self._more():
-            pass
+            self.buffer.clear()
 
     def _more(self) -> bool:
         try:
-            data = self.sock.recv(65536)
+            data = self.sock.recv(1 << 18)
         except ConnectionError:
             return False
         self.buffer += data
@@ -62,6 +59,9 @@ class WireServer:
         self._tls = tls
         options = {} if tls is None else {"ssl_context": tls}
         self.server = StreamServer(("127.0.0.1", 0), self._serve, spawn=Pool(), **options)
+        self.server.init_socket()
+        # The same on all systems, so that a test need not send much to fill it.
+        self.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
 
     def start(self) -> None:
         self.server.start()

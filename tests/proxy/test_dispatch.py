@@ -462,28 +462,38 @@ def test_other_streams_get_comments_only_when_it_takes_long(world, soon, model) 
     assert said[-1] == b"data: 1\n\n"
 
 
+def shows_nothing(world, path: str, body: dict) -> None:
+    """Check that the answer to a request is all that its client gets."""
+    said, reader = streamed(world, path, body)
+    gevent.idle()
+    gevent.idle()
+    assert not said, path
+    world.queue.grant()
+    reader.get()
+    assert said == [b"data: 1\n\n"], path
+    world.queue.came.clear()
+
+
 @pytest.mark.parametrize(
-    ("top", "model", "path", "comment_s"),
+    ("top", "model", "stream", "comment_s"),
     [
-        ("", "a", "/v1/chat/completions", dispatch.COMMENT_EVERY_S),  # a short wait
-        ("", "shown", None, 0.0),
-        ("keepaliveWhileLoading: false\n", "a", "/v1/chat/completions", 0.0),
-        *[("", "shown", path, 0.0) for path in NO_EVENTS],
+        ("", "a", True, dispatch.COMMENT_EVERY_S),  # a short wait
+        ("", "shown", False, 0.0),
+        ("keepaliveWhileLoading: false\n", "a", True, 0.0),
     ],
 )
 def test_nothing_is_shown_before_what_may_be_no_stream(
-    world, monkeypatch, top, model, path, comment_s
+    world, monkeypatch, top, model, stream, comment_s
 ) -> None:
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", comment_s)
     world.configure(top=top, model="aliases: [first]")
-    body = {"model": model, "stream": path is not None}
-    said, reader = streamed(world, path or "/v1/chat/completions", body)
-    gevent.idle()
-    gevent.idle()
-    assert not said
-    world.queue.grant()
-    reader.get()
-    assert said == [b"data: 1\n\n"]
+    shows_nothing(world, "/v1/chat/completions", {"model": model, "stream": stream})
+
+
+def test_nothing_is_shown_on_routes_that_have_no_events(world, monkeypatch) -> None:
+    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.0)
+    for path in NO_EVENTS:
+        shows_nothing(world, path, {"model": "shown", "stream": True})
 
 
 # --- while its server is silent -----------------------------------------------------------------
@@ -494,16 +504,19 @@ STREAM = ("200 OK", EVENTS, [b"data: 1\n\n"])
 REFUSAL = ("400 Bad Request", [("Content-Type", "application/json")], [ERROR])
 
 
+CHAT = "/v1/chat/completions"
+
+
 @pytest.mark.parametrize(
-    ("path", "answer", "end", "status"),
+    ("model", "path", "answer", "end", "status"),
     [
-        *((path, STREAM, b"data: 1\n\n", 200) for path in WITH_EVENTS),
-        ("/v1/chat/completions", REFUSAL, b"data: " + ERROR + b"\n\n", 400),
+        *(("a", path, STREAM, b"data: 1\n\n", 200) for path in WITH_EVENTS),
+        ("only", CHAT, STREAM, b"data: 1\n\n", 200),
+        *((model, CHAT, REFUSAL, b"data: " + ERROR + b"\n\n", 400) for model in ("a", "only")),
     ],
 )
-@pytest.mark.parametrize("model", ["a", "only"])
 @pytest.mark.usefixtures("soon")
-def test_a_silent_server_is_covered_by_comments(world, path, answer, end, status, model) -> None:
+def test_a_silent_server_is_covered_by_comments(world, model, path, answer, end, status) -> None:
     base = "/base" if model == "only" else ""
     opens = world.upstream.gates[base + RESOURCES[path].sent_path] = Event()
     world.answers = answer
