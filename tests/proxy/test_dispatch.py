@@ -576,19 +576,17 @@ def test_a_server_that_dies_in_its_silence_is_loaded_and_was_resent(world, soon)
     assert len(world.queue.tickets) == len(world.queue.returned) == 2
 
 
-@pytest.mark.parametrize(
-    ("top", "path", "model"),
-    [
-        ("keepaliveWhileLoading: false\n", "/v1/chat/completions", "a"),
-        ("keepaliveWhileLoading: false\n", "/v1/chat/completions", "only"),
-        ("", "/v1/audio/speech", "a"),
-        ("", "/v1/embeddings", "only"),
-        ("", "/upstream/a/v1/chat/completions", "a"),
-    ],
-)
-def test_silence_stays_silent_elsewhere(world, monkeypatch, top, path, model) -> None:
+SILENT = [
+    ("keepaliveWhileLoading: false\n", "/v1/chat/completions", "a"),
+    ("keepaliveWhileLoading: false\n", "/v1/chat/completions", "only"),
+    ("", "/v1/audio/speech", "a"),
+    ("", "/v1/embeddings", "only"),
+    ("", "/upstream/a/v1/chat/completions", "a"),
+]
+
+
+def test_silence_stays_silent_elsewhere(world, monkeypatch) -> None:
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.001)
-    world.configure(top=top, model="")
     inner = world.upstream.handler
 
     def serve(environ, start_response):
@@ -596,7 +594,9 @@ def test_silence_stays_silent_elsewhere(world, monkeypatch, top, path, model) ->
         return inner(environ, start_response)
 
     world.upstream.handler = serve
-    assert world.handle(path, {"model": model, "stream": True}) == b'{"ok":1}'
+    for top, path, model in SILENT:
+        world.configure(top=top, model="")
+        assert world.handle(path, {"model": model, "stream": True}) == b'{"ok":1}', path
 
 
 # --- below /upstream, and /props ----------------------------------------------------------------
@@ -612,25 +612,26 @@ def test_a_model_alone_is_redirected_without_being_asked(world) -> None:
         world.answer("/comfyui/")
 
 
-@pytest.mark.parametrize(
-    ("path", "facts", "wait_s", "never"),
-    [
-        ("/props?model=a", {}, None, True),
-        ("/props?model=a&autoload=0", {}, None, True),
-        ("/props?autoload=1&model=a", {}, None, False),
-        ("/props?autoload=1&model=a", {"may_load": False}, None, True),
-        ("/upstream/a/x", {}, None, False),
-        ("/upstream/a/x", {"may_load": False}, None, True),
-        ("/upstream/a/favicon.ico", {}, None, True),
-        ("/sdapi/v1/loras?model=a", {"may_load": False}, None, True),
-        ("/sdapi/v1/loras?model=a", {"headers": [("X-Max-Wait", "1.5")]}, 1.5, False),
-        ("/sdapi/v1/loras?model=a", {"headers": [("X-Swap", " Never ")]}, None, True),
-    ],
-)
-def test_who_waits_how_long_and_loads_no_model(world, path, facts, wait_s, never) -> None:
-    world.handle(path, **facts)
-    assert world.queue.asked == [{"max_wait_s": wait_s, "never_swap": never}]
-    assert world.requests[-1]["path"] in path
+WAITS = [
+    ("/props?model=a", {}, None, True),
+    ("/props?model=a&autoload=0", {}, None, True),
+    ("/props?autoload=1&model=a", {}, None, False),
+    ("/props?autoload=1&model=a", {"may_load": False}, None, True),
+    ("/upstream/a/x", {}, None, False),
+    ("/upstream/a/x", {"may_load": False}, None, True),
+    ("/upstream/a/favicon.ico", {}, None, True),
+    ("/sdapi/v1/loras?model=a", {"may_load": False}, None, True),
+    ("/sdapi/v1/loras?model=a", {"headers": [("X-Max-Wait", "1.5")]}, 1.5, False),
+    ("/sdapi/v1/loras?model=a", {"headers": [("X-Swap", " Never ")]}, None, True),
+]
+
+
+def test_who_waits_how_long_and_loads_no_model(world) -> None:
+    for path, facts, *_ in WAITS:
+        world.handle(path, **facts)
+        assert world.requests[-1]["path"] in path
+    wishes = [{"max_wait_s": wait_s, "never_swap": never} for *_, wait_s, never in WAITS]
+    assert world.queue.asked == wishes
 
 
 def test_below_upstream_anything_goes_on(world) -> None:
@@ -654,26 +655,26 @@ def test_what_is_known_of_a_model_is_answered_without_it(world, query, known, re
         assert json.loads(said) == {"loaded": False}
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "model", "trusts_pages", "found"),
-    [
-        ("/v1/chat/completions", {"model": "a"}, "", True, ["sandbox"]),
-        ("/sdapi/v1/loras?model=only", None, "", False, ["sandbox"]),
-        ("/upstream/only/v1/embeddings", {"model": "only"}, "", True, ["sandbox"]),
-        ("/upstream/a/", None, "", True, []),
-        ("/upstream/a/", None, "", False, [PAGE_SANDBOX]),
-        ("/upstream/a/", None, "sandbox: true", True, [PAGE_SANDBOX]),
-        ("/upstream/a/", None, "sandbox: false", False, []),
-    ],
-)
-def test_only_pages_of_trusted_servers_run(world, path, body, model, trusts_pages, found) -> None:
-    world.configure(model=model)
-    world.answers = ("200 OK", [("Content-Type", "text/html")], [b"<script>"])
-    answer = world.answer(path, body, trusts_pages=trusts_pages)
-    answer.body.close()
-    kinds = [value for name, value in answer.headers if name == "X-Content-Type-Options"]
-    policies = [value for name, value in answer.headers if name == "Content-Security-Policy"]
-    assert (policies, kinds) == (found, ["nosniff"] if found else [])
+PAGES = [
+    ("/v1/chat/completions", {"model": "a"}, "", True, ["sandbox"]),
+    ("/sdapi/v1/loras?model=only", None, "", False, ["sandbox"]),
+    ("/upstream/only/v1/embeddings", {"model": "only"}, "", True, ["sandbox"]),
+    ("/upstream/a/", None, "", True, []),
+    ("/upstream/a/", None, "", False, [PAGE_SANDBOX]),
+    ("/upstream/a/", None, "sandbox: true", True, [PAGE_SANDBOX]),
+    ("/upstream/a/", None, "sandbox: false", False, []),
+]
+
+
+def test_only_pages_of_trusted_servers_run(world) -> None:
+    for path, body, model, trusts_pages, found in PAGES:
+        world.configure(model=model)
+        world.answers = ("200 OK", [("Content-Type", "text/html")], [b"<script>"])
+        answer = world.answer(path, body, trusts_pages=trusts_pages)
+        answer.body.close()
+        kinds = [value for name, value in answer.headers if name == "X-Content-Type-Options"]
+        policies = [value for name, value in answer.headers if name == "Content-Security-Policy"]
+        assert (policies, kinds) == (found, ["nosniff"] if found else []), (path, model)
 
 
 # --- answers that stay open ---------------------------------------------------------------------

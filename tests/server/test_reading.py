@@ -57,19 +57,16 @@ def test_one_empty_line_before_a_head_is_no_error_and_no_head() -> None:
         ConnectionReader(Pieces(HEAD[:-1])).read_head(begun)
 
 
-@pytest.mark.parametrize(
-    ("pieces", "status"),
-    [
+def test_a_head_that_cannot_be_one_is_not_read_to_its_end() -> None:
+    for pieces, status in (
         ([b"GET /" + b"a" * 4000, b"a" * 5000], 414),
         ([b"GET / HTTP/1.1\r\n", *[b"X-A: " + b"a" * 5000 + b"\r\n"] * 20], 431),
         ([b"GET / HTTP/1.1\nHost: a\n\n"], 400),
         ([b"GET / HTTP/1.1\r\nHost: a\r\n", b"\n"], 400),
-    ],
-)
-def test_a_head_that_cannot_be_one_is_not_read_to_its_end(pieces: list[bytes], status: int) -> None:
-    with pytest.raises(BadHead) as caught:
-        ConnectionReader(Pieces(*pieces)).read_head(begun)
-    assert caught.value.status == status
+    ):
+        with pytest.raises(BadHead) as caught:
+            ConnectionReader(Pieces(*pieces)).read_head(begun)
+        assert caught.value.status == status, pieces[0][:20]
 
 
 def test_lines() -> None:
@@ -129,36 +126,34 @@ def test_a_body_is_read_line_by_line() -> None:
     assert list(body) == []
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"x\r\n",
-        b"\r\n",
-        b"0x5\r\nhello\r\n0\r\n\r\n",
-        b" 5\r\nhello\r\n0\r\n\r\n",
-        b"5\nhello\r\n0\r\n\r\n",
-        b"5\r\nhello!\r\n0\r\n\r\n",
-        b"5\r\nhello0\r\n\r\n",
-        b"5\r\nhello\n0\r\n\r\n",
-        b"5\rhello\r\n0\r\n\r\n",
-        b"5;a\nb\r\nhello\r\n0\r\n\r\n",
-        b"5;" + b"a" * 5000 + b"\r\nhello\r\n0\r\n\r\n",
-        b"f" * 16 + b"\r\n",
-        b"0\r\nno trailer\r\n\r\n",
-        b"0\r\nX : 1\r\n\r\n",
-        b"0\r\n folded: 1\r\n\r\n",
-        b"0\r\n" + b"X: 1\r\n" * 101 + b"\r\n",
-        b"0\r\nX: " + b"a" * 10000 + b"\r\n\r\n",
-    ],
-)
-def test_chunks_that_could_be_read_in_two_ways_are_refused(data: bytes) -> None:
-    body = chunked(data)
-    with pytest.raises(BadRequest):
-        body.read()
-    assert body.is_broken
-    assert not body.is_complete
-    with pytest.raises(BadRequest):
-        body.read()
+IN_DOUBT = [
+    b"x\r\n",
+    b"\r\n",
+    b"0x5\r\nhello\r\n0\r\n\r\n",
+    b" 5\r\nhello\r\n0\r\n\r\n",
+    b"5\nhello\r\n0\r\n\r\n",
+    b"5\r\nhello!\r\n0\r\n\r\n",
+    b"5\r\nhello0\r\n\r\n",
+    b"5\r\nhello\n0\r\n\r\n",
+    b"5\rhello\r\n0\r\n\r\n",
+    b"5;a\nb\r\nhello\r\n0\r\n\r\n",
+    b"5;" + b"a" * 5000 + b"\r\nhello\r\n0\r\n\r\n",
+    b"f" * 16 + b"\r\n",
+    b"0\r\nno trailer\r\n\r\n",
+    b"0\r\nX : 1\r\n\r\n",
+    b"0\r\n folded: 1\r\n\r\n",
+    b"0\r\n" + b"X: 1\r\n" * 101 + b"\r\n",
+    b"0\r\nX: " + b"a" * 10000 + b"\r\n\r\n",
+]
+
+
+def test_chunks_that_could_be_read_in_two_ways_are_refused() -> None:
+    for data in IN_DOUBT:
+        body = chunked(data)
+        for _ in range(2):
+            with pytest.raises(BadRequest):
+                body.read()
+            assert (body.is_broken, body.is_complete) == (True, False), data[:30]
 
 
 def test_half_a_body_is_never_taken_for_a_whole_one() -> None:
