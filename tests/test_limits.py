@@ -35,9 +35,7 @@ def test_a_child_whose_parent_is_gone_ends_itself(monkeypatch) -> None:
 
 # Prints its core limit, that of a child, whether it is dumpable, whether it can read the child.
 PROTECTED = """
-import llmsnap._monkey
-import os, resource, sys
-from gevent import subprocess
+import os, resource, subprocess, sys
 from llmsnap import limits
 mode, user = sys.argv[1:]
 subprocess.run(["true"])  # imports what cannot be read later
@@ -105,30 +103,29 @@ def write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-@pytest.mark.parametrize(
-    ("cgroup", "files", "expected"),
-    [
-        (None, {}, MACHINE),
-        ("0::/\n", {"memory.max": "max\n"}, MACHINE),
-        ("0::/\n", {"memory.max": f"{GIB // 4}\n"}, GIB // 4),
-        ("0::/\n", {"memory.max": f"{1 << 62}\n"}, MACHINE),
-        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": f"{GIB // 8}\n"}, GIB // 8),
-        ("0::/a\n", {"a/memory.max": f"{GIB // 8}", "memory.max": f"{GIB // 4}"}, GIB // 8),
-        ("0::/../../host/path\n", {"memory.max": f"{GIB // 4}\n"}, GIB // 4),
-        (V1, {"memory/docker/x/memory.limit_in_bytes": f"{GIB // 4}\n"}, GIB // 4),
-        (V1, {"memory/memory.limit_in_bytes": f"{GIB // 4}\n"}, GIB // 4),
-        (V1, {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, MACHINE),
-        ("nonsense\n", {}, MACHINE),
-    ],
-)
-def test_memory_is_that_of_the_machine_or_what_cgroups_allow(
-    tmp_path, cgroup, files: dict[str, str], expected: int
-) -> None:
-    if cgroup is not None:
-        write(tmp_path / "proc/self/cgroup", cgroup)
-    for name, text in files.items():
-        write(tmp_path / "sys/fs/cgroup" / name, text)
-    assert limits.memory_bytes(tmp_path) == expected
+CGROUPS = [
+    (None, {}, MACHINE),
+    ("0::/\n", {"memory.max": "max\n"}, MACHINE),
+    ("0::/\n", {"memory.max": f"{GIB // 4}\n"}, GIB // 4),
+    ("0::/\n", {"memory.max": f"{1 << 62}\n"}, MACHINE),
+    ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": f"{GIB // 8}\n"}, GIB // 8),
+    ("0::/a\n", {"a/memory.max": f"{GIB // 8}", "memory.max": f"{GIB // 4}"}, GIB // 8),
+    ("0::/../../host/path\n", {"memory.max": f"{GIB // 4}\n"}, GIB // 4),
+    (V1, {"memory/docker/x/memory.limit_in_bytes": f"{GIB // 4}\n"}, GIB // 4),
+    (V1, {"memory/memory.limit_in_bytes": f"{GIB // 4}\n"}, GIB // 4),
+    (V1, {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, MACHINE),
+    ("nonsense\n", {}, MACHINE),
+]
+
+
+def test_memory_is_that_of_the_machine_or_what_cgroups_allow(tmp_path) -> None:
+    for number, (cgroup, files, expected) in enumerate(CGROUPS):
+        root = tmp_path / str(number)
+        if cgroup is not None:
+            write(root / "proc/self/cgroup", cgroup)
+        for name, text in files.items():
+            write(root / "sys/fs/cgroup" / name, text)
+        assert limits.memory_bytes(root) == expected, (cgroup, files)
 
 
 def test_kills_for_lack_of_memory_are_counted(tmp_path) -> None:

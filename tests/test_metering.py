@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gevent import subprocess
 
 from llmsnap.config import Config, loads
 from llmsnap.limits import memory_bytes
@@ -27,7 +28,8 @@ models:
 class Machine:
     """One card of 1000 MiB, and the servers that run; *used* is MiB of the card by model."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pid: int) -> None:
+        self.pid = pid
         self.file = folder / "model.gguf"
         self.file.touch()
         os.truncate(self.file, 100 * MIB)
@@ -54,7 +56,7 @@ class Machine:
         if self.fails:
             raise RuntimeError("the driver was updated")
         total = (self.used + self.others) * MIB
-        pids = {os.getpid(): self.used * MIB} if self.servers else {}
+        pids = {self.pid: self.used * MIB} if self.servers else {}
         if self.others:
             pids[1] = self.others * MIB
         ram = DeviceMemory("ram", 2000 * MIB, 0, is_ram=True)
@@ -70,7 +72,7 @@ class Machine:
         self.meter.refigure()
 
     def run(self, model_id: str, state: State, used: int, number: int = 1) -> None:
-        self.servers = {model_id: RunningServer(number, state, os.getpid())}
+        self.servers = {model_id: RunningServer(number, state, self.pid)}
         self.used = used
         self.meter.measure()
 
@@ -91,9 +93,17 @@ class Machine:
         return self.meter.budget
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    """The PID of what runs as a model's server: a small process, whose memory is quickly read."""
+    with subprocess.Popen(["sleep", "600"]) as popen:
+        yield popen.pid
+        popen.kill()
+
+
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    made = Machine(tmp_path)
+def machine(tmp_path: Path, server: int) -> Iterator[Machine]:
+    made = Machine(tmp_path, server)
     yield made
     made.meter.close()
 
