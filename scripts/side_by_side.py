@@ -31,7 +31,7 @@ LANES, LANES_WITH_BROWSER = 5, 2
 ALONE = "tests/e2e/test_kills.py"
 """Checks processes left by a killed llmsnap, which any other starting llmsnap would stop."""
 FACTORS = {
-    "tests/commands/test_completion.py": 20,
+    "tests/commands/test_completion.py": 8,
     "tests/config/test_fuzz.py": 6,
     "tests/e2e/test_api_clients.py": 0.3,
     "tests/e2e/test_api_inference.py": 0.2,

@@ -34,6 +34,7 @@ def test_frames_as_bytes() -> None:
 STREAMS = {
     b"data: x\n\n": [SseFrame("x")],
     b"data:x\r\n\r\n": [SseFrame("x")],
+    b"data:x\r\ndata:y\r\n\r\n": [SseFrame("x\ny")],
     b"data:x\r\r": [SseFrame("x")],
     b"\xef\xbb\xbfdata: x\n\n": [SseFrame("x")],
     b"data: a\ndata\ndata:  b\n\n": [SseFrame("a\n\n b")],
