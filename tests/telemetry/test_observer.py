@@ -1,10 +1,9 @@
 """What is seen of a response as it passes."""
 
 import gzip
+from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llmsnap.errors import BadRequest, ClientGone, Unreachable
 from llmsnap.telemetry import milliseconds
@@ -14,13 +13,15 @@ from tests.fakes.calls import grant, observed
 from tests.fakes.clock import Clock
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**12), st.floats(0, 1e6))
-def test_whole_microseconds_stay_what_they_are_and_nothing_shorter_is_told(micros, seconds) -> None:
-    assert milliseconds(micros / 1e6) == micros / 1000
-    told = milliseconds(seconds)
-    assert abs(told - seconds * 1000) <= 0.00051
-    assert told == round(told, 3)
+def test_whole_microseconds_stay_what_they_are_and_nothing_shorter_is_told() -> None:
+    chance = Random(7)
+    for digits in range(13):
+        for _ in range(20):
+            micros, seconds = chance.randrange(10**digits), chance.uniform(0, 10 ** (digits / 2))
+            told = milliseconds(seconds)
+            assert milliseconds(micros / 1e6) == micros / 1000
+            assert abs(told - seconds * 1000) <= 0.00051, seconds
+            assert told == round(told, 3), seconds
 
 
 SSE = [("Content-Type", "text/event-stream; charset=utf-8")]
@@ -40,8 +41,12 @@ def finished():
 
 @pytest.fixture
 def observer(clock, finished):
+    return observer_at(clock, finished.append)
+
+
+def observer_at(clock: Clock, on_finish=lambda _: None) -> ResponseObserver:
     context = observed(received_at=90.0)
-    return ResponseObserver(1, context, clock=clock, now_ns=10**18, on_finish=finished.append)
+    return ResponseObserver(1, context, clock=clock, now_ns=10**18, on_finish=on_finish)
 
 
 def test_phases(observer):
@@ -57,43 +62,40 @@ def test_phases(observer):
     assert observer.first_token is None, "the answer came in one piece"
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [
+def test_the_first_token_is_the_first_text_of_a_stream():
+    for frame in (
         b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n',
         b'data: {"choices":[{"text":"Hi"}]}\n\n',
         b'data: {"type":"response.output_text.delta","delta":"Hi"}\n\n',
         b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"Hi"}}\n\n',
         b'data: {"delta":{"tool_calls":[{"function":{"arguments":"{"}}]}}\n\n',
         b'data: {"content":" "}\n\n',
-    ],
-)
-def test_the_first_token_is_the_first_text_of_a_stream(observer, clock, frame):
-    observer.head(200, SSE)
-    clock.now = 101.0
-    observer.feed(b": comment\n\n")
-    observer.feed(b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n')
-    observer.feed(b'data: {"choices":[{"delta":{"role":"assistant","content":null}}]}\n\n')
-    clock.now = 102.0
-    observer.feed(frame)
-    clock.now = 103.0
-    observer.feed(frame)
-    assert (observer.context.first_byte_at, observer.first_token) == (101.0, 102.0)
+    ):
+        observer = observer_at(clock := Clock(101.0))
+        observer.head(200, SSE)
+        observer.feed(b": comment\n\n")
+        observer.feed(b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n')
+        observer.feed(b'data: {"choices":[{"delta":{"role":"assistant","content":null}}]}\n\n')
+        clock.now = 102.0
+        observer.feed(frame)
+        clock.now = 103.0
+        observer.feed(frame)
+        assert (observer.context.first_byte_at, observer.first_token) == (101.0, 102.0), frame
 
 
-@pytest.mark.parametrize("size", [1, 100, TAIL_BYTES - 1, TAIL_BYTES, 65536])
-def test_of_a_long_answer_both_ends_are_kept(observer, size):
+def test_of_a_long_answer_both_ends_are_kept():
     start = b'data: {"message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
     middle = b'data: {"delta":{"text":"token"}}\n\n' * 1000
     end = b'data: {"usage":{"output_tokens":15}}\n\n'
     body = start + middle + end
-    observer.head(200, SSE)
-    for at in range(0, len(body), size):
-        observer.feed(body[at : at + size])
-    assert observer.usage() == Usage(25, 15)
-    assert observer.response_bytes == len(body)
-    assert len(observer._tail) <= 2 * TAIL_BYTES
-    assert observer.beginning() == body[:HEAD_BYTES]
+    for size in (1, 100, TAIL_BYTES - 1, TAIL_BYTES, 65536):
+        observer = observer_at(Clock())
+        observer.head(200, SSE)
+        for at in range(0, len(body), size):
+            observer.feed(body[at : at + size])
+        assert (observer.usage(), observer.response_bytes) == (Usage(25, 15), len(body)), size
+        assert len(observer._tail) <= 2 * TAIL_BYTES
+        assert observer.beginning() == body[:HEAD_BYTES]
 
 
 def test_a_large_piece_after_a_small_one_loses_no_beginning(observer):
@@ -113,28 +115,27 @@ def test_compressed_streams_are_read_as_well(observer, clock):
     assert observer.response_bytes == len(squeezed)
 
 
-@pytest.mark.parametrize(
-    ("body", "headers", "found"),
-    [
+def test_json_is_known_by_its_first_byte_and_others_say_nothing():
+    for body, headers, found in (
         (b"plain text with \"usage\": {'no': 1}", [("Content-Type", "text/plain")], NOTHING),
         (b"", [("Content-Type", "text/plain")], NOTHING),
         (b"RIFF\x00\x00", [("Content-Type", "text/plain")], NOTHING),
         (b' \n[{"timings":{"prompt_n":6}}]', [], Usage(6)),
-    ],
-)
-def test_json_is_known_by_its_first_byte_and_others_say_nothing(observer, body, headers, found):
-    observer.head(200, headers)
-    observer.feed(body)
-    assert observer.usage() == found
+    ):
+        observer = observer_at(Clock())
+        observer.head(200, headers)
+        observer.feed(body)
+        assert observer.usage() == found, body
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
-def test_an_answer_that_cannot_be_decoded_is_counted_all_the_same(observer, encoding):
-    observer.head(200, [*JSON, ("Content-Encoding", encoding)])
-    for _ in range(3):
-        observer.feed(b'{"usage":{"prompt_tokens":3}}')
-    found = (observer.undecodable, observer.usage(), observer.response_bytes)
-    assert found == (True, NOTHING, 87)
+def test_an_answer_that_cannot_be_decoded_is_counted_all_the_same():
+    for encoding in ("gzip", "br", "zstd"):
+        observer = observer_at(Clock())
+        observer.head(200, [*JSON, ("Content-Encoding", encoding)])
+        for _ in range(3):
+            observer.feed(b'{"usage":{"prompt_tokens":3}}')
+        found = (observer.undecodable, observer.usage(), observer.response_bytes)
+        assert found == (True, NOTHING, 87), encoding
 
 
 @pytest.mark.parametrize(
