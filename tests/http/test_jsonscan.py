@@ -171,7 +171,8 @@ def test_it_accepts_what_the_standard_library_does(seed: int) -> None:
     if whole.lstrip(" \t\r\n").startswith("{"):
         assert problem is None
         pairs = [
-            (name, json.loads(value, object_pairs_hook=list, strict=False)) for name, value in found
+            (name, json.loads(value.decode(), object_pairs_hook=list, strict=False))
+            for name, value in found
         ]
         assert repr(pairs) == repr(expected)
     else:
