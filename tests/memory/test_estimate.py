@@ -1,10 +1,9 @@
 """What a server will need, from its command and its model files."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llmsnap.memory import gguf
 from llmsnap.memory.estimate import LEAST_BUFFERS, Estimate, estimate, model_files
@@ -22,8 +21,9 @@ LLAMA = {
     "tokenizer.ggml.scores": list(range(5000)),
     "general.quality": 0.5,
 }
-EXPERTS = {f"blk.{layer}.ffn_up_exps.weight": MIB for layer in range(4)}
-TENSORS = {"token_embd.weight": 2 * MIB, **EXPERTS}
+PART = 32 * KIB
+EXPERTS = {f"blk.{layer}.ffn_up_exps.weight": PART for layer in range(4)}
+TENSORS = {"token_embd.weight": 2 * PART, **EXPERTS}
 WEIGHTS = len(ggufs.gguf(LLAMA, TENSORS))
 VALUES = 4 * 2 * 64 * 2
 """Per token: layers x heads x width x keys and values."""
@@ -31,9 +31,9 @@ ALL = WEIGHTS + 1024 * VALUES * 2
 BESIDE = max(LEAST_BUFFERS, int(WEIGHTS * 0.03))
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "model.gguf"
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    path: Path = tmp_path_factory.mktemp("model") / "model.gguf"
     path.write_bytes(ggufs.gguf(LLAMA, TENSORS))
     return path
 
@@ -44,7 +44,7 @@ def test_metadata_and_tensors_are_read(model: Path) -> None:
     assert found.number("block_count") == 4
     assert found.metadata["general.quality"] == 0.5
     assert found.sizes == TENSORS
-    assert found.data_bytes == 6 * MIB
+    assert found.data_bytes == 6 * PART
     assert not any(key.startswith("tokenizer") for key in found.metadata), "long, and not needed"
 
 
@@ -60,17 +60,18 @@ def data_bytes(folder: Path, data: bytes) -> int | None:
         return None
 
 
-@given(cut=st.integers(0, 4000))
-def test_a_file_that_ends_in_its_metadata_is_incomplete(cut: int, tmp_path_factory) -> None:
+def test_a_file_that_ends_in_its_metadata_is_incomplete(tmp_path: Path) -> None:
     head = len(SHORT) - 32 - 31
-    assert data_bytes(tmp_path_factory.getbasetemp(), SHORT[: cut % head]) is None
+    found = {cut: data_bytes(tmp_path, SHORT[:cut]) for cut in range(0, head, 2)}
+    assert found == dict.fromkeys(found)
 
 
-@given(at=st.integers(0, 400), byte=st.integers(0, 255))
-def test_a_damaged_file_is_read_or_refused(at: int, byte: int, tmp_path_factory) -> None:
-    data = bytearray(SHORT)
-    data[at % len(data)] = byte
-    assert (data_bytes(tmp_path_factory.getbasetemp(), data) or 0) <= len(data)
+def test_a_damaged_file_is_read_or_refused(tmp_path: Path) -> None:
+    chance = Random(1)
+    for at in range(len(SHORT)):
+        data = bytearray(SHORT)
+        data[at] = chance.randrange(256)
+        assert (data_bytes(tmp_path, data) or 0) <= len(data), f"byte {at} is {data[at]}"
 
 
 def estimated(command: str, *, has_gpu: bool = True) -> Estimate:
@@ -89,8 +90,8 @@ def estimated(command: str, *, has_gpu: bool = True) -> Estimate:
         ("-c 1024 --device none", 0, ALL + BESIDE),
         ("-c 1024 -ngl 2", ALL * 2 // 5 + BESIDE, ALL - ALL * 2 // 5),
         ("-c 1024 -ctk q8_0 -ctv q8_0", WEIGHTS + 1024 * VALUES * 34 // 32 + BESIDE, 0),
-        ("-c 1024 --n-cpu-moe 3", ALL - 3 * MIB + BESIDE, 3 * MIB),
-        ("-c 1024 --cpu-moe", ALL - 4 * MIB + BESIDE, 4 * MIB),
+        ("-c 1024 --n-cpu-moe 3", ALL - 3 * PART + BESIDE, 3 * PART),
+        ("-c 1024 --cpu-moe", ALL - 4 * PART + BESIDE, 4 * PART),
     ],
 )
 def test_a_llama_server_with_a_gpu(model: Path, options: str, gpu: int, ram: int) -> None:

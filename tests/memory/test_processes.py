@@ -96,7 +96,7 @@ def test_a_real_process_is_measured(tmp_path: Path) -> None:
     with weights.open("rb") as file:
         mapped_here_too = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     assert any(mapped_here_too[:: mmap.PAGESIZE])
-    command = [sys.executable, "-c", HOLDER, str(weights)]
+    command = [sys.executable, "-IS", "-c", HOLDER, str(weights)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"

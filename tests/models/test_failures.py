@@ -1,23 +1,22 @@
 """When failures in a row are a reason to ask a server."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from random import Random
 
 from llmsnap.models.failures import LONGEST_SPAN_S, SPAN_S, Failures
+from tests.drawn import cases
 
-steps = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.5, 3.0, 60.0])), max_size=200)
 
-
-@given(steps, st.integers(0, 6))
+@cases(200)
 def test_a_server_is_asked_after_so_many_failures_over_so_long_without_a_good_answer(
-    steps: list[tuple[bool, float]], limit: int
+    chance: Random,
 ) -> None:
+    limit, good = chance.randint(0, 6), chance.choice([0.0, 0.1, 0.5])
     failures, now = Failures(), 0.0
     row: list[float] = []
     asked_at: list[float] = []
-    for is_good, pause_s in steps:
-        now += pause_s
-        if is_good:
+    for _ in range(chance.randint(0, 100)):
+        now += chance.choice([0.0, 0.5, 3.0, 60.0])
+        if chance.random() < good:
             failures.succeed()
             row, asked_at = [], []
             continue

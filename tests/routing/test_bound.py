@@ -7,32 +7,18 @@ takes at most the longest request, or, with a reopening, maxHold + two such.
 
 import os
 from dataclasses import dataclass
-
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from functools import partial
+from random import Random
 
 from llmsnap.models import State
-from llmsnap.routing.matrix import Matrix
-from llmsnap.routing.memory import Memory
 from llmsnap.routing.messages import ModelRules, RefusalReason, StartSwap
-from llmsnap.routing.residency import Groups
-from tests.routing.test_scheduler_properties import budgets, groups, matrices
-from tests.routing.world import Asked, World, group
+from tests.drawn import cases
+from tests.routing.residencies import any_budget, any_groups, any_matrix
+from tests.routing.world import Asked, World
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 NAMES = "abcde"
-
-Arrival = tuple[float, str, float]  # seconds after the one before, model, seconds it takes
-
-arrivals = st.lists(
-    st.tuples(
-        st.sampled_from([0.0, 0.0, 0.1, 1.0, 5.0, 30.0]),
-        st.sampled_from(NAMES),
-        st.sampled_from([0.0, 1.0, 5.0, 25.0, 90.0]),
-    ),
-    min_size=5,
-    max_size=60,
-)
+PAUSES_S = (0.0, 0.0, 0.1, 1.0, 5.0, 30.0)
 
 
 @dataclass
@@ -87,44 +73,24 @@ def bound_s(world: World, promise: Promise, longest_s: float) -> float:
     return min(estimate_s, hold_s) + promise.turns * turn_s
 
 
-@settings(
-    max_examples=3000 if LONG else 40,
-    deadline=None,
-    derandomize=not LONG,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-@given(
-    plan=st.one_of(groups(), matrices(), budgets(obstacles=False)),
-    requests=arrivals,
-    load_s=st.sampled_from([0.5, 4.0, 20.0, 200.0]),
-    leave_s=st.sampled_from([0.0, 1.0, 10.0]),
-    max_hold_s=st.sampled_from([3.0, 15.0, 120.0]),
-    limit=st.sampled_from([1, 3, 100]),
-    sleepers=st.sets(st.sampled_from(NAMES)),
-)
-@example(
-    plan=Groups([group("all", NAMES.replace("", " "))]),
-    requests=[(1.0, name, 90.0) for name in NAMES * 6],
-    load_s=20.0,
-    leave_s=1.0,
-    max_hold_s=15.0,
-    limit=1,
-    sleepers={"b"},
-)
-def test_the_first_in_a_queue_is_granted_within_the_bound(  # noqa: PLR0917 - drawn, not called
-    plan: Groups | Matrix | Memory,
-    requests: list[Arrival],
-    load_s: float,
-    leave_s: float,
-    max_hold_s: float,
-    limit: int,
-    sleepers: set[str],
-) -> None:
-    world = World(" ".join(NAMES), max_hold_s=max_hold_s, queue_timeout_s=0.0)
-    world.residency = plan
+@cases(3000 if LONG else 40)
+def test_the_first_in_a_queue_is_granted_within_the_bound(chance: Random) -> None:
+    draw = chance.choice(
+        [any_groups, partial(any_matrix, learns=0.3), partial(any_budget, obstacles=False)]
+    )
+    world = World(" ".join(NAMES), max_hold_s=chance.choice([3.0, 15.0, 120.0]), queue_timeout_s=0)
+    load_s, leave_s = chance.choice([0.5, 4.0, 20.0, 200.0]), chance.choice([0.0, 1.0, 10.0])
+    limit, lengths = (
+        chance.choice([1, 3, 100]),
+        chance.choice([[0.0, 1.0, 5.0, 25.0, 90.0], [90.0]]),
+    )
+    requests = [
+        (chance.choice(PAUSES_S), chance.choice(NAMES), chance.choice(lengths))
+        for _ in range(chance.randint(5, 60))
+    ]
+    world.residency = draw(chance, NAMES)
     for name in NAMES:
-        world.rules[name] = ModelRules(name, limit, can_sleep=name in sleepers)
+        world.rules[name] = ModelRules(name, limit, can_sleep=chance.random() < 0.5)
         model = world.models[name]
         model.load_s, model.stop_s = load_s, leave_s
     world.configure()

@@ -1,11 +1,10 @@
 """The cheapest way to free memory, against trying all."""
 
 import random
+from collections.abc import Sequence
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llmsnap.routing.cover import (
     EXACT_UP_TO,
@@ -18,32 +17,33 @@ from llmsnap.routing.cover import (
     greedy,
     is_enough,
 )
+from tests.drawn import cases
+
+COSTS = (0.5, 1.0, 2.0, 3.0, 10.0)
 
 
-@st.composite
-def ways(draw: st.DrawFn) -> list[Way]:
+def ways(chance: random.Random, costs: Sequence[float] = COSTS) -> list[Way]:
     """Draw a candidate: it may be put to sleep, or stopped, which frees as much or more.
 
     Asleep it may take more of a device than before.
     """
-    tie = (draw(st.booleans()), draw(st.sampled_from([1.0, 2.0])))
+    tie = (chance.random() < 0.5, chance.choice([1.0, 2.0]))
     found: list[Way] = []
-    frees = (0, draw(st.sampled_from([0, 0, -3])))
-    if frees[1]:
-        found.append(Way(draw(st.sampled_from([0.5, 1.0])), (draw(st.integers(0, 6)), -3), tie))
+    frees = (0, 0)
+    if chance.random() < 0.3:
+        found.append(Way(chance.choice(costs[:2]), (chance.randint(0, 6), -3), tie))
         frees = (found[0].frees[0], 0)
-    for _ in range(draw(st.integers(1, 2 - len(found)))):
-        frees = (frees[0] + draw(st.integers(0, 6)), frees[1] + draw(st.integers(0, 6)))
-        found.append(Way(draw(st.sampled_from([0.5, 1.0, 2.0, 3.0, 10.0])), frees, tie))
+    for _ in range(chance.randint(1, 2 - len(found))):
+        frees = (frees[0] + chance.randint(0, 6), frees[1] + chance.randint(0, 6))
+        found.append(Way(chance.choice(costs), frees, tie))
     return found
 
 
-needs = st.tuples(st.integers(0, 15), st.integers(-4, 15))
-
-
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
-@given(candidates=st.lists(ways(), max_size=6), need=needs)
-def test_the_answer_is_the_best_of_all(candidates: list[list[Way]], need: Bytes) -> None:
+@cases(1000)
+def test_the_answer_is_the_best_of_all(chance: random.Random) -> None:
+    costs = chance.choice([COSTS, (1.0, 2.0), (1.0,)])  # the fewer, the more choices cost the same
+    candidates = [ways(chance, costs) for _ in range(chance.randint(0, 6))]
+    need = (chance.choice([0, chance.randint(0, 15)]), chance.randint(-4, 15))
     choices = product(*([None, *range(len(each))] for each in candidates))
     enough = [cover_of(candidates, each) for each in choices if is_enough(candidates, each, need)]
     found = cheapest(candidates, need)
@@ -60,17 +60,15 @@ def test_the_answer_is_the_best_of_all(candidates: list[list[Way]], need: Bytes)
             assert not is_enough(candidates, others, need)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(candidates=st.lists(ways(), min_size=EXACT_UP_TO + 1, max_size=40), need=needs)
-def test_beyond_that_it_is_never_worse_than_greedy(
-    candidates: list[list[Way]], need: Bytes
-) -> None:
-    wanted = (need[0] * 4, need[1] * 4)
-    start, found = greedy(candidates, wanted), cheapest(candidates, wanted)
+@cases(60)
+def test_beyond_that_it_is_never_worse_than_greedy(chance: random.Random) -> None:
+    candidates = [ways(chance) for _ in range(chance.randint(EXACT_UP_TO + 1, 40))]
+    need = (4 * chance.randint(0, 15), 4 * chance.randint(-4, 15))
+    start, found = greedy(candidates, need), cheapest(candidates, need)
     assert (start is None) == (found is None)
     if start is not None and found is not None:
         assert found.key <= start.key
-        assert is_enough(candidates, found.chosen, wanted)
+        assert is_enough(candidates, found.chosen, need)
         assert found.nodes <= MOST_NODES + 2 * len(candidates) * len(candidates)
 
 
@@ -94,6 +92,12 @@ IDLE = (False, 0.0)
             (None, None, 0),
         ),
         ([[Way(2.0, (9,), IDLE)], [Way(1.0, (3,), IDLE)]], (4,), (0, None)),
+        # Of two victims either of which may stay after all, the more expensive one stays.
+        (
+            [[Way(1.0, (5,), IDLE)], [Way(1.2, (5,), IDLE)], [Way(2.0, (7,), IDLE)]],
+            (12,),
+            (0, None, 0),
+        ),
         ([[Way(2.0, (4,), IDLE)], [Way(2.0, (4,), IDLE)]], (4,), (0, None)),
     ],
 )

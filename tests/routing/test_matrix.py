@@ -3,10 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations, product
+from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llmsnap.config import Expression, MatrixConfig
 from llmsnap.config.matrix import allows
@@ -15,8 +14,10 @@ from llmsnap.routing.matrix import Graph, Matrix, Solver, learned_costs
 from llmsnap.routing.memory import Device, Memory, Need, Share
 from llmsnap.routing.messages import Eviction, ModelRules, SwapOutcome
 from llmsnap.routing.residency import Action, Lost, Plan, PlannedSwap, Residency
+from tests.drawn import cases
 from tests.parity import parity
 from tests.routing.facts import Facts
+from tests.routing.residencies import any_matrix
 from tests.routing.world import World, matrix
 
 MODELS = "abcdefg"
@@ -84,49 +85,17 @@ def best(
 
 # --- against the reference ------------------------------------------------------------------------
 
-expressions = st.recursive(
-    st.sampled_from(MODELS),
-    lambda inner: st.one_of(
-        st.builds(
-            lambda sign, parts: f"({sign.join(parts)})",
-            st.sampled_from([" & ", " | "]),
-            st.lists(inner, min_size=2, max_size=4),
-        ),
-        st.lists(inner, min_size=2, max_size=4).flatmap(
-            lambda parts: st.integers(1, len(parts)).map(
-                lambda count: f"{count} of ({', '.join(parts)})"
-            )
-        ),
-    ),
-    max_leaves=8,
-)
-uses = st.sampled_from([0.0, 1.0, 2.0])
-some_facts = st.builds(Facts, busy=st.booleans(), idle_since=uses)
+
+def some(chance: Random, part: float) -> list[str]:
+    return [name for name in MODELS if chance.random() < part]
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, database=None)
-@given(
-    texts=st.lists(expressions, min_size=1, max_size=3),
-    refers=st.booleans(),
-    costs=st.dictionaries(st.sampled_from(MODELS), st.integers(1, 3), max_size=3),
-    target=st.sampled_from(MODELS),
-    running=st.sets(st.sampled_from(MODELS)),
-    facts=st.fixed_dictionaries(dict.fromkeys(MODELS, some_facts)),
-)
-def test_plans_are_those_of_the_reference(
-    texts: list[str],
-    refers: bool,
-    costs: dict[str, int],
-    target: str,
-    running: set[str],
-    facts: dict[str, Facts],
-) -> None:
-    sets = {f"s{number}": text for number, text in enumerate(texts)}
-    if refers:
-        sets |= {"s0": f"({texts[0]}) & +later | a", "later": "b | c & d"}
-    written = ", ".join(f"{name}: {cost}" for name, cost in costs.items())
-    rules = matrix(" ".join(MODELS), written, **sets)
-    running.discard(target)
+@cases(1000)
+def test_plans_are_those_of_the_reference(chance: Random) -> None:
+    rules, target = any_matrix(chance, MODELS), chance.choice(MODELS)
+    running = set(some(chance, chance.random())) - {target}
+    busy, times = some(chance, 0.3 * chance.randint(0, 2)), chance.choice([[0.0], [0.0, 1.0, 2.0]])
+    facts = {name: Facts(busy=name in busy, idle_since=chance.choice(times)) for name in MODELS}
     plan = rules.plan(target, sorted(running), facts)
     cost, victims, combination = best(rules.config, target, running, facts)
     assert rules.plan(target, sorted(running), facts) == plan

@@ -5,14 +5,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
+from random import Random
 from typing import NamedTuple
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llmsnap.models import State
 from llmsnap.routing.memory import Device, Memory, Need, Share
 from llmsnap.routing.residency import Action, Blocked, NeverFits, Plan
+from tests.drawn import cases
 from tests.routing.facts import Facts
 
 STOP, SLEEP = Action.STOP, Action.SLEEP
@@ -141,63 +140,68 @@ def ever_fits(memory: Memory, target: Need, place: str) -> bool:
 
 # --- what is drawn --------------------------------------------------------------------------------
 
-sizes = st.integers(1, 6)
-gpus = st.sampled_from(["gpu0", "gpu1"])
-shares = st.dictionaries(st.sampled_from(["gpu0", "gpu0", "gpu1", "ram"]), sizes, max_size=2).map(
-    lambda found: tuple(Share(*each) for each in found.items())
+GPUS = ("gpu0", "gpu1")
+STATES = (
+    *[State.READY] * 4,
+    State.ASLEEP,
+    State.STARTING,
+    State.STOPPED,
+    State.STOPPING,
+    State.SLEEP_PENDING,
 )
-machines = st.tuples(
-    st.builds(Device, st.just("gpu0"), st.integers(5, 14), st.sampled_from([0, 1])),
-    st.builds(Device, st.just("gpu1"), st.integers(3, 9), st.just(0), st.sampled_from([0, 0, 3])),
-    st.builds(Device, st.just("ram"), st.integers(8, 16)),
-)
+LEAVES = (None, None, None, ("u", STOP), ("u", SLEEP), ("t", STOP))
 
 
-@st.composite
-def needs(draw: st.DrawFn, name: str) -> Need:
+def shares(chance: Random) -> tuple[Share, ...]:
+    devices = [chance.choice(["gpu0", "gpu0", "gpu1", "ram"]) for _ in range(chance.randint(0, 2))]
+    return tuple(Share(each, chance.randint(1, 6)) for each in dict.fromkeys(devices))
+
+
+def machine(chance: Random) -> list[Device]:
+    return [
+        Device("gpu0", chance.randint(5, 14), chance.choice([0, 1])),
+        Device("gpu1", chance.randint(3, 9), others=chance.choice([0, 0, 3])),
+        Device("ram", chance.randint(8, 16)),
+    ]
+
+
+def needs(chance: Random, name: str) -> Need:
     return Need(
         name,
-        draw(shares),
-        draw(st.sampled_from([0, 0, 4])),
-        asleep=(Share("ram", 1),) if draw(st.booleans()) else draw(shares),
-        is_pinned=draw(st.sampled_from([False, False, False, True])),
-        evict_cost=draw(st.sampled_from([1.0, 1.0, 3.0])),
-        apart=draw(st.sampled_from(["", "", "one"])),
-        measured=(Share("gpu0", draw(sizes)),) if draw(st.booleans()) else (),
-        is_measured_asleep=draw(st.booleans()),
+        shares(chance),
+        chance.choice([0, 0, 4]),
+        asleep=(Share("ram", 1),) if chance.random() < 0.5 else shares(chance),
+        is_pinned=chance.random() < 0.2,
+        evict_cost=chance.choice([1.0, 1.0, 3.0]),
+        apart=chance.choice(["", "", "one"]),
+        measured=(Share("gpu0", chance.randint(1, 6)),) if chance.random() < 0.5 else (),
+        is_measured_asleep=chance.random() < 0.5,
     )
 
 
-@st.composite
-def models(draw: st.DrawFn) -> Facts:
-    state = draw(
-        st.sampled_from(
-            [State.READY] * 4
-            + [State.ASLEEP, State.STARTING, State.STOPPED, State.STOPPING, State.SLEEP_PENDING]
-        )
-    )
-    leaves = st.sampled_from([None, None, None, ("u", STOP), ("u", SLEEP), ("t", STOP)])
+def models(chance: Random) -> Facts:
+    state = chance.choice(STATES)
     return Facts(
-        busy=state is State.READY and draw(st.booleans()),
-        idle_since=draw(st.sampled_from([0.0, 60.0, 900.0])),
+        busy=state is State.READY and chance.random() < 0.4,
+        idle_since=chance.choice([0.0, 60.0, 900.0]),
         state=state,
-        start_s=draw(st.sampled_from([None, 3.0, 3.0, 30.0])),
-        wake_s=draw(st.sampled_from([None, 1.0])),
-        leave_by=draw(st.sampled_from([STOP, SLEEP])),
-        leaves=draw(leaves) if state is State.READY else None,
-        device=draw(gpus),
-        uses=draw(st.sampled_from([0.0, 2.0])),
-        left_s=draw(st.sampled_from([2.0, 40.0])),
+        start_s=chance.choice([None, 3.0, 3.0, 30.0]),
+        wake_s=chance.choice([None, 1.0]),
+        leave_by=chance.choice([STOP, SLEEP]),
+        leaves=chance.choice(LEAVES) if state is State.READY else None,
+        device=chance.choice(GPUS),
+        uses=chance.choice([0.0, 2.0]),
+        left_s=chance.choice([2.0, 40.0]),
     )
 
 
-@st.composite
-def questions(draw: st.DrawFn) -> tuple[Memory, dict[str, Facts]]:
+def question(chance: Random) -> tuple[Memory, dict[str, Facts]]:
     """A machine, and what runs on it; t is asked for."""
-    names = NAMES[: draw(st.integers(2, len(NAMES)))]
-    memory = Memory(draw(machines), [draw(needs(name)) for name in draw(st.permutations(names))])
-    facts = {name: draw(models()) for name in names}
-    state = draw(st.sampled_from([State.STOPPED, State.STOPPED, State.ASLEEP]))
+    names = NAMES[: chance.randint(2, len(NAMES))]
+    defined = chance.sample(names, len(names))
+    memory = Memory(machine(chance), [needs(chance, name) for name in defined])
+    facts = {name: models(chance) for name in names}
+    state = chance.choice([State.STOPPED, State.STOPPED, State.ASLEEP])
     facts["t"] = replace(facts["t"], state=state, busy=False, leaves=None)
     return memory, facts
 
@@ -233,10 +237,9 @@ def everything(memory: Memory, facts: dict[str, Facts]) -> tuple[list[str], list
     ]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
-@given(question=questions())
-def test_the_answer_is_the_best_of_all(question: tuple[Memory, dict[str, Facts]]) -> None:
-    memory, facts = question
+@cases(800)
+def test_the_answer_is_the_best_of_all(chance: Random) -> None:
+    memory, facts = question(chance)
     places, every = everything(memory, facts)
     found = memory.plan("t", running(facts), facts)
     if not every:
@@ -249,17 +252,12 @@ def test_the_answer_is_the_best_of_all(question: tuple[Memory, dict[str, Facts]]
     assert found.room.device == places[best[1]]
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
-@given(
-    question=questions(),
-    before=st.dictionaries(st.sampled_from(NAMES[1:]), models(), max_size=2),
-    others=st.integers(0, 5),
-)
-def test_a_plan_of_before_is_kept_only_if_all_its_victims_are_needed(
-    question: tuple[Memory, dict[str, Facts]], before: dict[str, Facts], others: int
-) -> None:
+@cases(400)
+def test_a_plan_of_before_is_kept_only_if_all_its_victims_are_needed(chance: Random) -> None:
     """Models have moved since, and other programs have left."""
-    memory, facts = question
+    memory, facts = question(chance)
+    before = {name: models(chance) for name in chance.sample(NAMES[1:], chance.randint(0, 2))}
+    others = chance.randint(0, 5)
     places, every = everything(memory, facts)
     earlier = {**facts, **before, "t": facts["t"]}
     full = Memory([replace(each, others=others) for each in memory.devices], memory.needs)

@@ -1,11 +1,10 @@
 """Models on clusters: who leaves when no machine is free for another one."""
 
 from collections.abc import Iterable
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
@@ -15,6 +14,7 @@ from llmsnap.routing.occupancy import GpuShare, NodeOccupancy
 from llmsnap.routing.pools import Pool, Pooled
 from llmsnap.routing.residency import Action, Groups, Plan, Residency
 from llmsnap.routing.swaps import RETRIES
+from tests.drawn import cases
 from tests.routing.facts import Facts
 from tests.routing.test_scheduler_properties import everything_ended, rest
 from tests.routing.world import FULL, World, group, matrix
@@ -355,71 +355,49 @@ def test_the_cost_is_that_of_those_who_leave_here_and_on_the_cluster() -> None:
 
 # --- whatever comes -------------------------------------------------------------------------------
 
-rows = st.lists(
-    st.tuples(
-        st.sampled_from("abcdexy"),
-        st.sampled_from([0.0, 0.5, 3.0, 30.0]),
-        st.sampled_from([0.0, 0.0, 1.0, 10.0, 100.0]),
-        st.integers(0, 3),
-    ),
-    min_size=1,
-    max_size=25,
-)
+
+def any_nodes(chance: Random) -> list[int]:
+    return [chance.randint(1, 3) for _ in range(chance.randint(1, 3))]
 
 
-@given(
-    requests=rows,
-    nodes=st.lists(st.integers(1, 3), min_size=1, max_size=3),
-    big=st.integers(1, 3),
-    policy=st.sampled_from(["fair", "fifo"]),
-    pinned=st.sampled_from(["", "a", "a b"]),
-    is_told=st.booleans(),
-    in_group=st.booleans(),
-)
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@cases(80)
 def test_whatever_comes_each_request_ends_and_only_models_of_a_full_cluster_leave(
-    *,
-    requests: list[tuple[str, float, float, int]],
-    nodes: list[int],
-    big: int,
-    policy: str,
-    pinned: str,
-    is_told: bool,
-    in_group: bool,
+    chance: Random,
 ) -> None:
+    pinned, in_group = chance.choice(["", "a", "a b"]), chance.random() < 0.5
     cluster = Cluster(
         "a b c d e x y",
-        *nodes,
+        *any_nodes(chance),
         here="x y",
         pinned=pinned,
-        gpus={"e": big},
+        gpus={"e": chance.randint(1, 3)},
         groups=Groups([group("g", "c d", exclusive=False)] if in_group else []),
-        policy=policy,
+        policy=chance.choice(["fair", "fifo"]),
         b=ModelRules("b", can_sleep=True, sleep_after_s=2.0),
         c=ModelRules("c", ttl_s=5.0),
     )
-    for name, hold_s, pause_s, others in requests:
-        cluster.others[0] = others
+    is_told, requests = chance.random() < 0.5, chance.randint(1, 25)
+    for _ in range(requests):
+        cluster.others[0] = chance.randint(0, 3)
         if is_told:
             cluster.tell()
-        cluster.world.request(name, hold_s).after(pause_s)
+        asked = cluster.world.request(
+            chance.choice("abcdexy"), chance.choice([0.0, 0.5, 3.0, 30.0])
+        )
+        asked.after(chance.choice([0.0, 0.0, 1.0, 10.0, 100.0]))
     rest(cluster.world)
     everything_ended(cluster.world)
     assert not set(leavers(cluster)) & {"x", "y", *pinned.split()}
     tries = [record.target for record in cluster.world.records]
-    assert len(tries) <= (1 + RETRIES) * len(requests)
+    assert len(tries) <= (1 + RETRIES) * requests
 
 
-@given(
-    names=st.lists(st.sampled_from("abcde"), min_size=1, max_size=15),
-    nodes=st.lists(st.integers(1, 3), min_size=1, max_size=3),
-    big=st.integers(1, 3),
-)
-@settings(max_examples=60, deadline=None)
+@cases(60)
 def test_with_true_figures_no_start_fails_that_can_work_and_no_model_leaves_without_need(
-    names: list[str], nodes: list[int], big: int
+    chance: Random,
 ) -> None:
-    cluster = Cluster("a b c d e", *nodes, gpus={"e": big})
+    nodes = any_nodes(chance)
+    cluster = Cluster("a b c d e", *nodes, gpus={"e": chance.randint(1, 3)})
     cluster.tell()
 
     def check(start: msg.StartSwap) -> None:
@@ -428,7 +406,7 @@ def test_with_true_figures_no_start_fails_that_can_work_and_no_model_leaves_with
         assert not (start.evict and has_room), f"{start} without need"
 
     cluster.world.on_swap = check
-    for name in names:
+    for name in chance.choices("abcde", k=chance.randint(1, 15)):
         asked = cluster.world.request(name, 0.0)
         assert asked.after(60.0).returned is (cluster.gpus[name] <= max(nodes))
     assert set(cluster.refused) <= {"e"}

@@ -9,6 +9,7 @@ books are compared with what really happened, and at the end everything must com
 
 import os
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -18,100 +19,36 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from llmsnap.models import State
 from llmsnap.routing import messages as msg
 from llmsnap.routing.matrix import Matrix
-from llmsnap.routing.memory import Device, Memory, Need, Share
+from llmsnap.routing.memory import Memory, Share
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.policies import POLICIES
 from llmsnap.routing.residency import Groups, LoadKind
-from tests.routing.world import BOOM, Asked, World, group, matrix
+from tests.routing.residencies import any_residency
+from tests.routing.world import BOOM, Asked, World
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 NAMES = "abcde"
 
 names = st.sampled_from(NAMES)
-spans = st.sampled_from([0.0, 0.3, 1.0, 4.0, 15.0, 130.0])
-loads = st.sampled_from([0.1, 1.0, 7.0, 40.0, 200.0])
+SPANS_S = (0.0, 0.3, 1.0, 4.0, 15.0, 130.0)
+LOADS_S = (0.1, 1.0, 7.0, 40.0, 200.0)
+spans = st.sampled_from(SPANS_S)
 
 
-expressions = st.recursive(
-    names,
-    lambda inner: st.builds(
-        lambda sign, parts: f"({f' {sign} '.join(parts)})",
-        st.sampled_from("&|"),
-        st.lists(inner, min_size=2, max_size=3),
-    ),
-    max_leaves=6,
-)
-
-
-@st.composite
-def matrices(draw: st.DrawFn) -> Matrix:
-    """Draw a matrix; some models may be in no set."""
-    costs = draw(st.sampled_from(["", "a: 2, b: 3", "auto"]))
-    return matrix(" ".join(NAMES), costs, one=draw(expressions), other=draw(expressions))
-
-
-@st.composite
-def groups(draw: st.DrawFn) -> Groups:
-    """Draw groups; some models may be in none."""
-    where = [draw(st.integers(0, 3)) for _ in NAMES]
-    return Groups(
-        group(
-            f"g{number}",
-            " ".join(name for name, place in zip(NAMES, where, strict=True) if place == number),
-            swap=draw(st.booleans()),
-            exclusive=draw(st.booleans()),
-            persistent=draw(st.booleans()),
-        )
-        for number in range(3)
-    )
-
-
-@st.composite
-def model_rules(draw: st.DrawFn, model_id: str) -> ModelRules:
+def model_rules(chance: Random, model_id: str) -> ModelRules:
     return ModelRules(
         model_id,
-        concurrency_limit=draw(st.sampled_from([1, 2, 100])),
-        queue_limit=draw(st.sampled_from([1, 2, 1000])),
-        ttl_s=draw(st.sampled_from([0.0, 3.0, 60.0])),
-        sleep_after_s=draw(st.sampled_from([0.0, 2.0])),
-        can_sleep=draw(st.booleans()),
-        priority=draw(st.sampled_from([0, 0, 1])),
+        concurrency_limit=chance.choice([1, 2, 100]),
+        queue_limit=chance.choice([1, 2, 1000]),
+        ttl_s=chance.choice([0.0, 3.0, 60.0]),
+        sleep_after_s=chance.choice([0.0, 2.0]),
+        can_sleep=chance.random() < 0.5,
+        priority=chance.choice([0, 0, 1]),
     )
 
 
-@st.composite
-def budgets(draw: st.DrawFn, *, obstacles: bool = True) -> Memory:
-    """Draw a machine and what models take on it; some may never fit.
-
-    *obstacles* are pinned models and other programs, for which others may wait without end.
-    """
-    sizes, ram = st.integers(1, 9), st.integers(0, 4)
-    cards = st.integers(4, 12)
-    shares = st.dictionaries(st.sampled_from(["gpu0", "gpu1", "ram"]), sizes, max_size=2)
-    others = draw(st.integers(0, 2)) if obstacles else 0
-    return Memory(
-        [
-            Device("gpu0", draw(cards), others=others),
-            Device("gpu1", draw(cards), reserve=1),
-            Device("ram", 20),
-        ],
-        [
-            Need(
-                name,
-                tuple(Share(*each) for each in draw(shares).items()),
-                draw(st.sampled_from([0, 0, 3])),
-                asleep=(Share("ram", draw(ram)),),
-                is_known=draw(st.sampled_from([True, True, True, False])),
-                is_pinned=obstacles and draw(st.sampled_from([False, False, True])),
-                evict_cost=draw(st.sampled_from([1.0, 5.0])),
-                apart=draw(st.sampled_from(["", "", "one"])),
-            )
-            for name in NAMES
-        ],
-    )
-
-
-plans = st.one_of(groups(), matrices(), budgets(), budgets())
+seeds = st.integers(0, 2**32)  # a draw from it takes less time than one with hypothesis
+plans = seeds.map(lambda seed: any_residency(Random(seed), NAMES))
 options = st.builds(
     SchedulerOptions,
     st.sampled_from(sorted(POLICIES)),
@@ -138,17 +75,16 @@ faults = st.fixed_dictionaries(
 class Life(RuleBasedStateMachine):
     """Anything a user, a client or a broken model may do."""
 
-    @initialize(plan=plans, chosen=options, data=st.data())
-    def begin(
-        self, plan: Groups | Matrix | Memory, chosen: SchedulerOptions, data: st.DataObject
-    ) -> None:
+    @initialize(plan=plans, chosen=options, seed=seeds)
+    def begin(self, plan: Groups | Matrix | Memory, chosen: SchedulerOptions, seed: int) -> None:
+        chance = Random(seed)
         self.world = world = World(" ".join(NAMES))
         world.residency, world.options = plan, chosen
         for name in NAMES:
-            world.rules[name] = data.draw(model_rules(name))
+            world.rules[name] = model_rules(chance, name)
             model = world.models[name]
-            model.load_s, model.wake_s = data.draw(loads), data.draw(loads)
-            model.sleep_s, model.stop_s = data.draw(spans), data.draw(spans)
+            model.load_s, model.wake_s = chance.choice(LOADS_S), chance.choice(LOADS_S)
+            model.sleep_s, model.stop_s = chance.choice(SPANS_S), chance.choice(SPANS_S)
         world.configure()
         self.commands: list[int] = []
 
@@ -276,10 +212,10 @@ class Life(RuleBasedStateMachine):
         self.world.options = chosen
         self.world.configure(restart=restart)
 
-    @rule(name=names, restart=st.booleans(), data=st.data())
-    def redefine(self, name: str, restart: bool, data: st.DataObject) -> None:
+    @rule(name=names, restart=st.booleans(), seed=seeds)
+    def redefine(self, name: str, restart: bool, seed: int) -> None:
         """Change a model, or add it again after a removal."""
-        self.world.rules[name] = data.draw(model_rules(name))
+        self.world.rules[name] = model_rules(Random(seed), name)
         self.world.configure(restart=[name] if restart else [])
 
     @precondition(lambda self: len(self.world.rules) > 1)

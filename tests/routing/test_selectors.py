@@ -1,14 +1,15 @@
 """The rules of selectors, and what they remember, without requests."""
 
+from random import Random
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llmsnap.config import SelectorConfig, loads
 from llmsnap.errors import NoTarget, Unreachable
 from llmsnap.routing import Names, SelectorRoute, Selectors, Standing, TargetView, selectors
 from llmsnap.routing.messages import ModelRules
 from llmsnap.routing.selectors import choose, same_again
+from tests.drawn import cases
 from tests.parity import parity
 from tests.routing.world import World
 
@@ -83,12 +84,14 @@ def test_equals_are_chosen_in_rotation() -> None:
     assert turns == ["1", "3", "1", "3"]
 
 
-WORD = st.builds("{}{}".format, st.sampled_from(sorted(WORDS)), st.integers(0, 5))
-FACTS = st.lists(WORD, min_size=1, max_size=6)
+def some_words(chance: Random) -> list[str]:
+    kinds = chance.sample(sorted(WORDS), chance.randint(1, 4))
+    return [f"{chance.choice(kinds)}{chance.randint(0, 5)}" for _ in range(chance.randint(1, 6))]
 
 
-@given(FACTS, st.integers(1, 4), st.integers(0, 100))
-def test_spillover_loads_nothing_while_there_is_room(words, limit, turn) -> None:
+@cases(200)
+def test_spillover_loads_nothing_while_there_is_room(chance: Random) -> None:
+    words, limit, turn = some_words(chance), chance.randint(1, 4), chance.randint(0, 100)
     found = chosen("spillover", *words, turn=turn, spillover=limit)
     working = [one for one in views(*words) if one.standing is not Standing.FAILING]
     active = [one for one in working if one.is_in_use]
@@ -105,8 +108,9 @@ def test_spillover_loads_nothing_while_there_is_room(words, limit, turn) -> None
         assert targets[found].count == min(one.count for one in active)
 
 
-@given(FACTS, st.sampled_from(["pin", "warm", "spillover", "failover"]))
-def test_what_fails_is_chosen_last(words, strategy) -> None:
+@cases(200)
+def test_what_fails_is_chosen_last(chance: Random) -> None:
+    words, strategy = some_words(chance), chance.choice(["pin", "warm", "spillover", "failover"])
     found = chosen(strategy, *words)
     if found and strategy != "pin" and words[int(found) - 1].startswith("f"):
         assert strategy != "failover"

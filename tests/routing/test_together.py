@@ -1,9 +1,9 @@
 """Which models fit together, in a memory budget against trying all sets, and how it is said."""
 
 from itertools import combinations, product
+from random import Random
 
 import pytest
-from hypothesis import given, settings
 
 from llmsnap.routing import together
 from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
@@ -14,7 +14,8 @@ from llmsnap.routing.together import (
     sets_document,
     what_fits,
 )
-from tests.routing.test_scheduler_properties import budgets
+from tests.drawn import cases
+from tests.routing.residencies import any_budget
 from tests.routing.world import matrix
 
 
@@ -33,9 +34,9 @@ def fit(memory: Memory, names: set[str]) -> bool:
     return False
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
-@given(memory=budgets())
-def test_the_largest_sets_are_those_found_by_trying_all(memory: Memory) -> None:
+@cases(40)
+def test_the_largest_sets_are_those_found_by_trying_all(chance: Random) -> None:
+    memory = any_budget(chance, "abcde")
     names = [each.model_id for each in memory.needs]
     pinned = {each.model_id for each in memory.needs if each.always_stays}
     every = [set(each) for n in range(len(names) + 1) for each in combinations(names, n)]

@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llmsnap.models import State
 from llmsnap.routing.memory import GIB, Device, Memory, Need, Share
 from llmsnap.routing.messages import ModelRules, SchedulerOptions
 from llmsnap.routing.residency import Action, Groups
 from llmsnap.routing.yielding import PAUSE_S, Leaving, may_help, next_to_leave
+from tests.drawn import cases
 from tests.routing.facts import Facts, need
 from tests.routing.world import World, group
 
@@ -137,27 +137,25 @@ def test_models_stay_unless_they_are_to_yield() -> None:
     assert machine.after(60.0).state("a") == "ready"
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(data=st.data())
+@cases(60)
 def test_no_model_leaves_that_is_in_use_or_too_soon_and_in_the_end_the_reserve_is_free(
-    data: st.DataObject,
+    chance: Random,
 ) -> None:
     """``World`` itself asserts that a model that leaves neither serves nor is waited for."""
-    sizes = st.integers(0, 5)
     needs = [
-        need(name, data.draw(sizes), asleep=data.draw(st.integers(0, 1)), is_pinned=name == "d")
+        need(name, chance.randint(0, 5), asleep=chance.randint(0, 1), is_pinned=name == "d")
         for name in "abcd"
     ]
     machine = world(*needs)
-    for _ in range(data.draw(st.integers(3, 12))):
-        match data.draw(st.sampled_from(["request", "others", "time"])):
+    for _ in range(chance.randint(3, 12)):
+        match chance.choice(["request", "others", "time"]):
             case "request":
-                hold_s = data.draw(st.sampled_from([0.1, 3.0, 20.0]))
-                machine.request(data.draw(st.sampled_from("abcd")), hold_s, max_wait_s=60.0)
+                hold_s = chance.choice([0.1, 3.0, 20.0])
+                machine.request(chance.choice("abcd"), hold_s, max_wait_s=60.0)
             case "others":
-                take(machine, data.draw(st.integers(0, 15)))
+                take(machine, chance.randint(0, 15))
             case "time":
-                machine.run(data.draw(st.sampled_from([0.5, 4.0, 12.0])))
+                machine.run(chance.choice([0.5, 4.0, 12.0]))
     machine.run(300.0)
     assert isinstance(machine.residency, Memory)
     assert not may_help(machine.residency, machine.scheduler._state.models)
