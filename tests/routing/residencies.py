@@ -17,8 +17,12 @@ def expression(chance: Random, names: str, leaves: int) -> Expression:
     count = chance.randint(2, min(4, leaves))
     cuts = sorted(chance.sample(range(1, leaves), count - 1))
     parts = tuple(expression(chance, names, b - a) for a, b in pairwise([0, *cuts, leaves]))
-    op = chance.choice(["and", "or", "of"])
-    return Expression(op, count=chance.randint(1, count) if op == "of" else 0, operands=parts)
+    op = chance.choice(["and", "or", "of", "models"])
+    if op == "models":  # some of different models: their combinations are counted, not searched
+        parts = tuple(Expression("model", each) for each in chance.sample(names, count))
+    if op in {"of", "models"}:
+        return Expression("of", count=chance.randint(1, count), operands=parts)
+    return Expression(op, operands=parts)
 
 
 def any_matrix(chance: Random, names: str, leaves: int = 8, learns: float = 0.0) -> Matrix:
