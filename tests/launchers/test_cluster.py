@@ -314,17 +314,14 @@ def test_a_submission_has_what_the_model_asks_for() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("url", "found"),
-    [
-        ("http://localhost:5800", "http://10.0.0.9:5800"),
-        ("http://127.0.0.1:5800/v1", "http://10.0.0.9:5800/v1"),
-        ("http://0.0.0.0:5800", "http://10.0.0.9:5800"),
-        ("http://gateway.lan:5800", "http://gateway.lan:5800"),
-    ],
-)
-def test_an_address_that_means_the_servers_machine_gets_its_host(url: str, found: str) -> None:
-    assert at_host(url, "10.0.0.9", "0.0.0.0") == found
+def test_an_address_that_means_the_servers_machine_gets_its_host() -> None:
+    found = {
+        "http://localhost:5800": "http://10.0.0.9:5800",
+        "http://127.0.0.1:5800/v1": "http://10.0.0.9:5800/v1",
+        "http://0.0.0.0:5800": "http://10.0.0.9:5800",
+        "http://gateway.lan:5800": "http://gateway.lan:5800",
+    }
+    assert {url: at_host(url, "10.0.0.9", "0.0.0.0") for url in found} == found
 
 
 def test_a_job_is_read_from_a_reply_with_gaps() -> None:

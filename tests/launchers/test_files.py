@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import gevent
@@ -73,19 +74,18 @@ def look(folder: Path) -> Callable[[str], files.Fingerprint | None]:
     return found
 
 
-@pytest.mark.parametrize(("cmd", "name"), COMMANDS.values(), ids=COMMANDS)
-def test_a_file_that_changes_goes_or_comes_is_noticed(folder: Path, look, cmd, name) -> None:
+def test_a_file_that_changes_goes_or_comes_is_noticed(folder: Path, look) -> None:
     elsewhere = folder / "elsewhere"
-    for how in (change, touch, replace, lambda path: path.rename(elsewhere), elsewhere.rename):
+    ways = (change, touch, replace, lambda path: path.rename(elsewhere), elsewhere.rename)
+    for (title, (cmd, name)), how in product(COMMANDS.items(), ways):
         before = look(cmd)
-        assert look(cmd) == before
+        assert look(cmd) == before, title
         how(folder / name)
-        assert look(cmd) != before, how
+        assert look(cmd) != before, (title, how)
 
 
-@pytest.mark.parametrize(
-    "cmd",
-    [
+def test_what_is_no_part_of_the_model_is_not(folder: Path, look) -> None:
+    commands = (
         "x --log-dir {dir}",
         "x {dir}/qwen",
         "x -m {dir}/a.gguf",
@@ -94,13 +94,11 @@ def test_a_file_that_changes_goes_or_comes_is_noticed(folder: Path, look, cmd, n
         "x \0 " + "y" * 10_000,
         "'unterminated",
         " ".join(f"w{number}" for number in range(10_000)),
-    ],
-)
-def test_what_is_no_part_of_the_model_is_not(folder: Path, look, cmd: str) -> None:
-    before = look(cmd)
+    )
+    before = {cmd: look(cmd) for cmd in commands}
     (folder / "server.log").write_text("more")
     (folder / "qwen" / "lock").write_text("more")
-    assert look(cmd) == before
+    assert {cmd: look(cmd) for cmd in commands} == before
 
 
 def test_a_file_system_that_does_not_answer_is_asked_once(look, monkeypatch) -> None:

@@ -197,12 +197,14 @@ def test_neither_we_nor_our_ancestors_are_debris(monkeypatch) -> None:
     assert os.getppid() not in debris()
 
 
-@pytest.mark.parametrize("text", [b"x", b"", b"-1", b"1" * 5000, b"12", b"\xb2", b"9" * 19])
-def test_a_mark_that_is_none_is_passed_over(text: bytes, monkeypatch) -> None:
-    monkeypatch.setattr(guardian, "read", lambda *_: b"A=b\0" + b"LLMSNAP_MARK=" + text + b"\0")
-    assert guardian.variable_mark(1) == 0
-    monkeypatch.setattr(guardian, "read", lambda *_: b"Max file locks   " + text + b"  unlimited")
-    assert guardian.limit_mark(1) == 0
+def test_a_mark_that_is_none_is_passed_over(monkeypatch) -> None:
+    texts = [b"x", b"", b"-1", b"1" * 5000, b"12", b"\xb2", b"9" * 19]
+    shown = {b"A=b\0LLMSNAP_MARK=%s\0": guardian.variable_mark}
+    shown[b"Max file locks   %s  unlimited"] = guardian.limit_mark
+    for form, mark_of in shown.items():
+        contents = iter([form % text for text in texts])
+        monkeypatch.setattr(guardian, "read", lambda *_, contents=contents: next(contents))
+        assert {text: mark_of(1) for text in texts} == dict.fromkeys(texts, 0)
 
 
 def test_a_group_that_is_gone_is_told_so(marked: Marked) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import socket
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from llmsnap.config import Resources
 from llmsnap.errors import EngineDown, Rejected
+from llmsnap.launchers.cluster import entrypoint, runner
 from llmsnap.launchers.cluster import launcher as launcher_module
 from llmsnap.launchers.cluster.engine import JobPhase
 from llmsnap.launchers.cluster.job_output import MOST_UNPROVEN, OutputReceiver
@@ -43,11 +45,33 @@ def submitted(site: Farm) -> dict[str, Any]:
     return job.body["job"]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_server_runs_and_stops_by_each_interface(make, version: int) -> None:
-    site = make(FakeSlurm(version))
-    assert site.launcher.describe() == f"Slurm 22.05.8 (v0.0.{version})"
-    spec = site.spec("sh -c 'echo word; sleep 60'")
+MEMORY = {"set": True, "number": 3}
+WANTS = Resources(
+    gpus=1, cpus=3.5, ram_bytes=3 << 20, labels={"zone": "z1", "kind": "h100"}, custom={"shard": 4}
+)
+
+
+def test_every_interface_is_found(make) -> None:
+    for version in VERSIONS:
+        site = make(FakeSlurm(version))
+        assert site.launcher.describe() == f"Slurm 22.05.8 (v0.0.{version})"
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [
+        (38, {"gres": "gpu:1,shard:4", "memory_per_node": 3}),
+        (39, {"tres_per_node": "gres:gpu:1,gres:shard:4", "memory_per_node": MEMORY}),
+        (40, {"tres_per_node": "gres/gpu:1,gres/shard:4", "memory_per_node": MEMORY}),
+        (45, {"tres_per_node": "gres/gpu:1,gres/shard:4", "memory_per_node": MEMORY}),
+    ],
+)
+def test_a_server_gets_what_its_model_asks_for_runs_and_stops_by_each_interface(
+    make, version: int, found: dict[str, Any]
+) -> None:
+    where = {"partition": "gpu", "account": "llm"}
+    site = make(FakeSlurm(version), **where, env=("PATH=/opt/bin:/usr/bin:/bin",))
+    spec = site.spec("sh -c 'echo word; sleep 60'", resources=WANTS)
     job = site.start(spec)
     assert site.output.wait_for() == "word\n"
     assert (job.node, job.url) == ("node-1", spec.url.replace("localhost", "127.0.0.1"))
@@ -55,6 +79,12 @@ def test_a_server_runs_and_stops_by_each_interface(make, version: int) -> None:
     assert [(node.free_gpus, node.labels) for node in nodes] == [
         (n, ("z1", "h100")) for n in (1, 2)
     ]
+    body = submitted(site)
+    found |= {"cpus_per_task": 4, "constraints": "z1&h100", **where}
+    found |= {"requeue": False, "dependency": "singleton", "standard_output": "/dev/null"}
+    assert {name: body.get(name) for name in found} == found
+    assert json.loads(body["comment"])["model"] == "m"
+    assert "PATH=/opt/bin:/usr/bin:/bin" in str(body["environment"]).replace("': '", "=")
     job.stop(0.5)
     assert str(job.status) == "signal SIGTERM"
 
@@ -86,32 +116,6 @@ def test_a_job_that_had_ended_and_runs_again_is_stopped(site: Farm, monkeypatch)
     assert job.exited.wait(LIMIT_S)
     played.id = job.job_id  # the controller has recovered it
     until(lambda: played.status == "STOPPED")
-
-
-MEMORY = {"set": True, "number": 3}
-WANTS = Resources(
-    gpus=2, cpus=3.5, ram_bytes=3 << 20, labels={"zone": "z1", "kind": "h100"}, custom={"shard": 4}
-)
-
-
-@pytest.mark.parametrize(
-    ("version", "found"),
-    [
-        (38, {"gres": "gpu:2,shard:4", "memory_per_node": 3}),
-        (39, {"tres_per_node": "gres:gpu:2,gres:shard:4", "memory_per_node": MEMORY}),
-        (45, {"tres_per_node": "gres/gpu:2,gres/shard:4", "memory_per_node": MEMORY}),
-    ],
-)
-def test_a_submission_has_what_the_model_asks_for(make, version: int, found) -> None:
-    where = {"partition": "gpu", "account": "llm"}
-    site = make(FakeSlurm(version), **where, env=("PATH=/opt/bin:/bin",))
-    site.start(site.spec(resources=WANTS))
-    job = submitted(site)
-    found |= {"cpus_per_task": 4, "constraints": "z1&h100", **where}
-    found |= {"requeue": False, "dependency": "singleton", "standard_output": "/dev/null"}
-    assert {name: job.get(name) for name in found} == found
-    assert json.loads(job["comment"])["model"] == "m"
-    assert "PATH=/opt/bin:/bin" in str(job["environment"]).replace("': '", "=")
 
 
 def test_what_slurm_refuses_is_not_tried_again(site: Farm) -> None:
@@ -147,7 +151,12 @@ def test_output_comes_by_files_of_a_shared_folder_as_well(make, tmp_path: Path) 
     until(lambda: not file.exists())
 
 
-def test_output_goes_on_in_the_next_run_of_llmsnap(site: Farm) -> None:
+def test_output_goes_on_in_the_next_run_of_llmsnap(site: Farm, monkeypatch) -> None:
+    source = Path(runner.__file__).read_bytes()
+    again = source.replace(b"CONNECT_AGAIN_S = 2.0", b"CONNECT_AGAIN_S = 0.1")
+    assert again != source
+    packed = base64.b64encode(zlib.compress(again)).decode()
+    monkeypatch.setattr(entrypoint, "packed_runner", lambda: packed)
     spec = site.spec(TALKS)
     job = site.start(spec)
     site.output.wait_for(times=4)
@@ -175,46 +184,39 @@ def test_strangers_cannot_add_to_the_output(site: Farm) -> None:
     assert site.output.data == b""
 
 
-@pytest.mark.parametrize(
-    ("state", "code", "reason"),
-    [
-        ("PREEMPTED", 0, "another job took its resources (preempted)"),
-        ("TIMEOUT", 0, "the time limit of its job is over"),
-        ("OUT_OF_MEMORY", 9, "it used more memory than its job may"),
-        ("NODE_FAIL", 0, "its machine failed"),
-        ("FAILED", 2, "FAILED: NonZeroExitCode"),
-    ],
-)
-def test_how_a_job_ended_is_told_in_words(state: str, code: int, reason: str) -> None:
-    entry = {"job_state": state, "exit_code": code, "state_reason": "NonZeroExitCode"}
-    assert phase_of(frozenset({state})) is JobPhase.ENDED
-    assert reason_of(entry, frozenset({state})) == reason
+def test_how_a_job_ended_is_told_in_words() -> None:
+    reasons = {
+        "PREEMPTED": "another job took its resources (preempted)",
+        "TIMEOUT": "the time limit of its job is over",
+        "OUT_OF_MEMORY": "it used more memory than its job may",
+        "NODE_FAIL": "its machine failed",
+        "FAILED": "FAILED: NonZeroExitCode",
+    }
+    why = {"state_reason": "NonZeroExitCode"}
+    assert {state: reason_of(why, frozenset({state})) for state in reasons} == reasons
+    assert {phase_of(frozenset({state})) for state in reasons} == {JobPhase.ENDED}
 
 
-@pytest.mark.parametrize(
-    ("states", "phase"),
-    [
-        ("PENDING", JobPhase.PENDING),
-        ("RESV_DEL_HOLD", JobPhase.PENDING),
-        ("PENDING REQUEUE_HOLD EXPEDITING", JobPhase.PENDING),
-        ("RESIZING", JobPhase.RUNNING),
-        ("RUNNING CONFIGURING POWER_UP_NODE", JobPhase.RUNNING),
-        ("COMPLETED COMPLETING", JobPhase.RUNNING),
-        ("COMPLETED UPDATE_DB", JobPhase.ENDED),
-        ("FAILED LAUNCH_FAILED", JobPhase.ENDED),
-        ("CANCELLED", JobPhase.ENDED),
-    ],
-)
-def test_a_state_or_one_with_flags_is_a_phase(states: str, phase: JobPhase) -> None:
-    assert phase_of(frozenset(states.split())) is phase
+def test_a_state_or_one_with_flags_is_a_phase() -> None:
+    phases = {
+        "PENDING": JobPhase.PENDING,
+        "RESV_DEL_HOLD": JobPhase.PENDING,
+        "PENDING REQUEUE_HOLD EXPEDITING": JobPhase.PENDING,
+        "RESIZING": JobPhase.RUNNING,
+        "RUNNING CONFIGURING POWER_UP_NODE": JobPhase.RUNNING,
+        "COMPLETED COMPLETING": JobPhase.RUNNING,
+        "COMPLETED UPDATE_DB": JobPhase.ENDED,
+        "FAILED LAUNCH_FAILED": JobPhase.ENDED,
+        "CANCELLED": JobPhase.ENDED,
+    }
+    assert {states: phase_of(frozenset(states.split())) for states in phases} == phases
 
 
 UNSET = {"set": False, "infinite": False, "number": 0}
 
 
-@pytest.mark.parametrize(
-    ("given", "code"),
-    [
+def test_an_exit_code_is_that_of_a_shell() -> None:
+    codes: list[tuple[Any, int | None]] = [
         (0, 0),
         (3 << 8, 3),
         (9, 137),
@@ -224,25 +226,21 @@ UNSET = {"set": False, "infinite": False, "number": 0}
         ({"return_code": UNSET, "signal": {"id": {"set": True, "number": 15}}}, 143),
         ({"return_code": UNSET, "signal": {"id": UNSET}}, None),
         (None, None),
-    ],
-)
-def test_an_exit_code_is_that_of_a_shell(given: Any, code: int | None) -> None:
-    assert code_of({"job_state": "FAILED", "exit_code": given}) == code
+    ]
+    found = [(given, code_of({"job_state": "FAILED", "exit_code": given})) for given, _ in codes]
+    assert found == codes
 
 
-@pytest.mark.parametrize(
-    ("entry", "gpus", "free"),
-    [
+def test_free_gpus_are_those_that_slurm_gives() -> None:
+    entries: list[tuple[dict[str, Any], int, int]] = [
         ({"state": "mixed", "gres": "gpu:h100:4(S:0-1),shard:8", "gres_used": "gpu:h100:1"}, 4, 3),
         ({"state": ["IDLE", "DRAIN"], "gres": "gpu:4", "gres_used": "gpu:0"}, 4, 0),
         ({"state": "idle", "state_flags": ["DRAIN"], "gres": "gpu:2"}, 2, 0),
         ({"state": "down", "gres": "gpu:2"}, 2, 0),
         ({"state": "idle", "gres": ""}, 0, 0),
-    ],
-)
-def test_free_gpus_are_those_that_slurm_gives(entry: dict[str, Any], gpus: int, free: int) -> None:
-    node = node_of({"name": "n", **entry})
-    assert (node.gpus, node.free_gpus) == (gpus, free)
+    ]
+    nodes = [(entry, node_of({"name": "n", **entry})) for entry, *_ in entries]
+    assert [(entry, node.gpus, node.free_gpus) for entry, node in nodes] == entries
 
 
 @pytest.fixture
@@ -258,10 +256,10 @@ def address_of(receiver: OutputReceiver) -> tuple[str, int]:
 
 
 def test_output_of_a_job_that_ended_before_its_first_look_is_kept_for_it(receiver) -> None:
-    with socket.create_connection(address_of(receiver), LIMIT_S) as runner:
-        runner.sendall(b"j token of j\ncannot run x")
-        runner.shutdown(socket.SHUT_WR)
-        assert runner.recv(1) == b"", "all has been taken"
+    with socket.create_connection(address_of(receiver), LIMIT_S) as sender:
+        sender.sendall(b"j token of j\ncannot run x")
+        sender.shutdown(socket.SHUT_WR)
+        assert sender.recv(1) == b"", "all has been taken"
     assert next(receiver.read("j")) == b"cannot run x"
 
 
@@ -273,8 +271,8 @@ def test_connections_that_prove_no_job_have_a_small_share(receiver) -> None:
     silent.pop().close()
     found = gevent.spawn(next, receiver.read("j"))
     while not found.ready():  # the server may not have seen the end of the other one yet
-        with socket.create_connection(address, 3) as runner:
-            runner.sendall(b"j token of j\nhello")
+        with socket.create_connection(address, 3) as sender:
+            sender.sendall(b"j token of j\nhello")
             found.join(0.1)
     assert found.value == b"hello"
     assert all(each.send(b"x") for each in silent), "the others may still prove theirs"
