@@ -114,13 +114,13 @@ def test_a_boundary_within_lines_does_not_cut_the_data() -> None:
     assert len(parser.feed(b"x--XX" * 1000)) == 1
 
 
-@pytest.mark.parametrize("size", [1, 16])
-def test_little_is_held_back(size: int) -> None:
-    parser = FormParser(b"XX")
-    parser.feed(b"--XX\r\n\r\n")
-    for _ in range(100):
-        parser.feed(b"\r\n--X" * size)
-        assert len(parser._buffer) - parser._at < len(b"\r\n--XX")
+def test_little_is_held_back() -> None:
+    for size in (1, 16):
+        parser = FormParser(b"XX")
+        parser.feed(b"--XX\r\n\r\n")
+        for _ in range(100):
+            parser.feed(b"\r\n--X" * size)
+            assert len(parser._buffer) - parser._at < len(b"\r\n--XX")
 
 
 NOISE = [b"\r", b"\n", b"\r\n", b"-", b"--", b"--X", b"X", b"--XX", b"x", b" "]
