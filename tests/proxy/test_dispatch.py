@@ -27,6 +27,7 @@ from tests.proxy.fakes import DispatchWorld
 EVENTS = [("Content-Type", "text/event-stream")]
 FORM = [("Content-Type", "multipart/form-data; boundary=b")]
 FORM_BODY = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\na\r\n--b--\r\n'
+CHAT = "/v1/chat/completions"
 POSTS = [row for row in ROUTES if row.model is ModelPlace.JSON]
 WITH_EVENTS = [row.path for row in POSTS if row.stream]
 NO_EVENTS = [row.path for row in POSTS if not row.stream]
@@ -170,14 +171,14 @@ def test_a_request_is_adapted_sent_and_recorded(world) -> None:
     assert world.sent == {"model": "up", "top_k": 5}
     assert len(world.queue.returned) == 1
     found = world.recorded("requested", "model_id", "status", "path")
-    assert found == ("first", "a", 200, "/v1/chat/completions")
+    assert found == ("first", "a", 200, CHAT)
 
 
 @pytest.mark.parametrize(
     ("path", "body", "headers"),
     [
-        ("/v1/chat/completions", {"model": "first", "stream": True}, []),
-        ("/v1/chat/completions", {"model": "only"}, []),
+        (CHAT, {"model": "first", "stream": True}, []),
+        (CHAT, {"model": "only"}, []),
         ("/upstream/a/x", b"x" * 1000, []),
         ("/v1/audio/transcriptions", FORM_BODY, FORM),
     ],
@@ -356,10 +357,10 @@ UPLOAD = {"body": FORM_BODY, "headers": FORM}
 @pytest.mark.parametrize(
     ("path", "facts", "deaths", "asked", "error"),
     [
-        ("/v1/chat/completions", FOR_A, [GONE], 2, None),
-        ("/v1/chat/completions", FOR_A, TWICE, 2, errors.ChildExited),
+        (CHAT, FOR_A, [GONE], 2, None),
+        (CHAT, FOR_A, TWICE, 2, errors.ChildExited),
         ("/v1/images/edits", UPLOAD, TWICE, 2, errors.ChildExited),
-        ("/v1/chat/completions", FOR_A, [None], 1, errors.Unreachable),
+        (CHAT, FOR_A, [None], 1, errors.Unreachable),
         ("/upstream/a/x", {"method": "GET"}, [GONE], 2, None),
         ("/upstream/a/x", {"method": "PUT", "body": b"x"}, [GONE], 2, None),
         ("/upstream/a/x", {"method": "POST", "body": b"x"}, [GONE], 1, errors.Unreachable),
@@ -452,7 +453,7 @@ def test_a_chat_that_streams_shows_the_loading(world) -> None:
 
 @pytest.mark.parametrize("model", ["a", "shown"])
 def test_other_streams_get_comments_only_when_it_takes_long(world, soon, model) -> None:
-    path = "/v1/messages" if model == "shown" else "/v1/chat/completions"
+    path = "/v1/messages" if model == "shown" else CHAT
     said, reader = streamed(world, path, {"model": model, "stream": True})
     while len(said) < 2:
         gevent.sleep(0.005)
@@ -462,38 +463,28 @@ def test_other_streams_get_comments_only_when_it_takes_long(world, soon, model) 
     assert said[-1] == b"data: 1\n\n"
 
 
-def shows_nothing(world, path: str, body: dict) -> None:
-    """Check that the answer to a request is all that its client gets."""
-    said, reader = streamed(world, path, body)
-    gevent.idle()
-    gevent.idle()
-    assert not said, path
-    world.queue.grant()
-    reader.get()
-    assert said == [b"data: 1\n\n"], path
-    world.queue.came.clear()
-
-
 @pytest.mark.parametrize(
-    ("top", "model", "stream", "comment_s"),
+    ("top", "model", "comment_s", "paths"),
     [
-        ("", "a", True, dispatch.COMMENT_EVERY_S),  # a short wait
-        ("", "shown", False, 0.0),
-        ("keepaliveWhileLoading: false\n", "a", True, 0.0),
+        ("", "a", dispatch.COMMENT_EVERY_S, [CHAT]),  # a short wait
+        ("keepaliveWhileLoading: false\n", "a", 0.0, [CHAT]),
+        ("", "shown", 0.0, [*NO_EVENTS, ""]),  # the last: a chat that asks for no stream
     ],
 )
 def test_nothing_is_shown_before_what_may_be_no_stream(
-    world, monkeypatch, top, model, stream, comment_s
+    world, monkeypatch, top, model, comment_s, paths
 ) -> None:
     monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", comment_s)
     world.configure(top=top, model="aliases: [first]")
-    shows_nothing(world, "/v1/chat/completions", {"model": model, "stream": stream})
-
-
-def test_nothing_is_shown_on_routes_that_have_no_events(world, monkeypatch) -> None:
-    monkeypatch.setattr(dispatch, "COMMENT_EVERY_S", 0.0)
-    for path in NO_EVENTS:
-        shows_nothing(world, path, {"model": "shown", "stream": True})
+    for path in paths:
+        said, reader = streamed(world, path or CHAT, {"model": model, "stream": bool(path)})
+        gevent.idle()
+        gevent.idle()
+        assert not said, path
+        world.queue.grant()
+        reader.get()
+        assert said == [b"data: 1\n\n"], path
+        world.queue.came.clear()
 
 
 # --- while its server is silent -----------------------------------------------------------------
@@ -502,9 +493,6 @@ def test_nothing_is_shown_on_routes_that_have_no_events(world, monkeypatch) -> N
 ERROR = b'{"error":{"code":400,"n_ctx":4096}}'
 STREAM = ("200 OK", EVENTS, [b"data: 1\n\n"])
 REFUSAL = ("400 Bad Request", [("Content-Type", "application/json")], [ERROR])
-
-
-CHAT = "/v1/chat/completions"
 
 
 @pytest.mark.parametrize(
@@ -577,8 +565,8 @@ def test_a_server_that_dies_in_its_silence_is_loaded_and_was_resent(world, soon)
 
 
 SILENT = [
-    ("keepaliveWhileLoading: false\n", "/v1/chat/completions", "a"),
-    ("keepaliveWhileLoading: false\n", "/v1/chat/completions", "only"),
+    ("keepaliveWhileLoading: false\n", CHAT, "a"),
+    ("keepaliveWhileLoading: false\n", CHAT, "only"),
     ("", "/v1/audio/speech", "a"),
     ("", "/v1/embeddings", "only"),
     ("", "/upstream/a/v1/chat/completions", "a"),
@@ -656,7 +644,7 @@ def test_what_is_known_of_a_model_is_answered_without_it(world, query, known, re
 
 
 PAGES = [
-    ("/v1/chat/completions", {"model": "a"}, "", True, ["sandbox"]),
+    (CHAT, {"model": "a"}, "", True, ["sandbox"]),
     ("/sdapi/v1/loras?model=only", None, "", False, ["sandbox"]),
     ("/upstream/only/v1/embeddings", {"model": "only"}, "", True, ["sandbox"]),
     ("/upstream/a/", None, "", True, []),
@@ -809,8 +797,7 @@ def test_headers_of_the_configuration_are_sent_and_nowhere_shown(world) -> None:
     seen = []
     begin = world.recorder.begin
     world.recorder.begin = lambda context, *body: seen.append(context) or begin(context, *body)
-    chat = "/v1/chat/completions"
-    world.handle(chat, {"model": "own"}, headers=[("X-Team", "red"), ("X-Trace", "1")])
+    world.handle(CHAT, {"model": "own"}, headers=[("X-Team", "red"), ("X-Trace", "1")])
     assert world.requests[-1]["HTTP_X_TEAM"] == "blue-0001"
     shown = seen[-1].shown_headers
     assert ("X-Trace", "1") in shown
@@ -850,7 +837,7 @@ def test_what_a_peer_is_not_asked_is_on_record(world, path: str, facts: dict) ->
     [
         ("/infill?x=1&model=first", {}, {"model": "up", "top_k": 5}, "model=up&x=1"),
         ("/infill?model=live/only", {"x": 1}, {"x": 1, "model": "only"}, "model=only"),
-        ("/v1/chat/completions", {"model": "live/only"}, {"model": "only"}, ""),
+        (CHAT, {"model": "live/only"}, {"model": "only"}, ""),
     ],
 )
 def test_every_server_gets_its_own_name_of_the_model(world, path, body, sent, query) -> None:
@@ -893,7 +880,7 @@ def test_a_key_without_the_right_is_kept_to_inference(world) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "model_id", "sent", "query"),
     [
-        ("/v1/chat/completions", {"model": "gpt"}, "own", b'{"model": "own"}', ""),
+        (CHAT, {"model": "gpt"}, "own", b'{"model": "own"}', ""),
         ("/v1/completions?model=gpt", {"model": "shown"}, "a", b'"top_k":5', "model=up"),
         ("/v1/images/edits", FORM_BODY.replace(b"\na\r", b"\ngpt\r"), "own", b"\nown\r", ""),
         ("/upstream/gpt/some%2Fpage?x=1", None, "own", b"", "x=1"),
@@ -909,7 +896,7 @@ def test_a_pinned_name_is_sent_as_its_target(world, path, body, model_id, sent, 
     assert record.requested in {"gpt", "shown", "far"}
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/upstream/own/v1/models"])
+@pytest.mark.parametrize("path", [CHAT, "/upstream/own/v1/models"])
 def test_a_disabled_name_is_404_everywhere(world, path: str) -> None:
     world.snapshot = world.snapshot.with_profile("work")
     with pytest.raises(errors.UnknownModel, match='the active profile "work" disables it'):
@@ -921,6 +908,6 @@ def test_a_disabled_name_is_404_everywhere(world, path: str) -> None:
 def test_a_request_keeps_the_profile_it_began_with(world) -> None:
     pinned = world.snapshot.with_profile("work")
     assert (pinned.profile, world.snapshot.profile) == ("work", "")
-    world.handle("/v1/chat/completions", {"model": "own"})
+    world.handle(CHAT, {"model": "own"})
     assert world.records[-1].model_id == "own"
     assert pinned.with_profile("").profile == ""
