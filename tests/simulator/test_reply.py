@@ -25,12 +25,9 @@ from llmsnap.simulator.state import SimState
 NULL = {"type": "null"}
 
 
-@pytest.mark.parametrize(
-    ("text", "count"), [("", 0), ("one", 1), (" one  two\nthree ", 4), ("ünï ¢ode", 2)]
-)
-def test_a_token_is_a_word_and_all_joined_are_the_text(text, count):
-    assert "".join(split_tokens(text)) == text
-    assert count_tokens(text) == count
+def test_a_token_is_a_word_and_all_joined_are_the_text():
+    counts = {"": 0, "one": 1, " one  two\nthree ": 4, "ünï ¢ode": 2}
+    assert {"".join(split_tokens(text)): count_tokens(text) for text in counts} == counts
 
 
 def test_tokens_of_a_length_are_cut_or_go_on_with_filler():
@@ -78,20 +75,17 @@ def test_it_quotes_the_question_unless_a_text_or_length_is_asked_for():
         assert reply_to(prompt, {"sim_tokens": length}).output_tokens == length
 
 
-@pytest.mark.parametrize(
-    ("limit", "reasoning", "thought", "pieces", "cut"),
-    [
-        (3, False, "", 3, True),
-        (300, False, "", 9, False),
-        (5, True, "The user said: a", 1, True),
-        (2, True, "The user", 0, True),
-    ],
-)
-def test_a_limit_cuts_and_reasoning_comes_first(limit, reasoning, thought, pieces, cut):
-    reply = reply_to(Prompt("a", "a", limit=limit, reasoning=reasoning))
-    assert (reply.reasoning_text, len(reply.pieces), reply.cut) == (thought, pieces, cut)
-    kinds = [*([ReplyPart.REASONING] if reasoning else []), ReplyPart.TEXT]
-    assert [part for part, _ in reply.parts] == kinds
+def test_a_limit_cuts_and_reasoning_comes_first():
+    for limit, reasoning, expected in (
+        (3, False, ("", 3, True)),
+        (300, False, ("", 9, False)),
+        (5, True, ("The user said: a", 1, True)),
+        (2, True, ("The user", 0, True)),
+    ):
+        reply = reply_to(Prompt("a", "a", limit=limit, reasoning=reasoning))
+        assert (reply.reasoning_text, len(reply.pieces), reply.cut) == expected, limit
+        kinds = [*([ReplyPart.REASONING] if reasoning else []), ReplyPart.TEXT]
+        assert [part for part, _ in reply.parts] == kinds, limit
 
 
 def test_speed_becomes_time_per_token_and_timings():
@@ -111,29 +105,25 @@ def test_speed_becomes_time_per_token_and_timings():
     assert reply_to(Prompt("a", "a"), {"sim_cached": 9}).cached_tokens == 1
 
 
-@pytest.mark.parametrize(
-    ("question", "must_call", "corrupted", "called"),
-    [
+def test_which_tool_is_called():
+    for asked, must_call, corrupted, called in (
         ("what is the Clock?", False, False, CLOCK),
         ("use a tool", False, False, WEATHER),
         ("hello", True, False, WEATHER),
         ("toolbox of a clockmaker", False, False, None),
         ("use a tool", True, True, None),
-    ],
-)
-def test_which_tool_is_called(question, must_call, corrupted, called):
-    model = state()
-    model.corrupted = corrupted
-    prompt = Prompt(question, question, tools=(WEATHER, CLOCK), must_call=must_call)
-    reply = compose(model, Ask(), prompt)
-    assert reply.tool == called
-    assert [part for part, _ in reply.parts] == [ReplyPart.TOOL if called else ReplyPart.TEXT]
-    assert not corrupted or "tool" not in reply.text
+    ):
+        model = state()
+        model.corrupted = corrupted
+        prompt = Prompt(asked, asked, tools=(WEATHER, CLOCK), must_call=must_call)
+        reply = compose(model, Ask(), prompt)
+        kinds = [ReplyPart.TOOL if called else ReplyPart.TEXT]
+        assert (reply.tool, [part for part, _ in reply.parts]) == (called, kinds), asked
+        assert not corrupted or "tool" not in reply.text
 
 
-@pytest.mark.parametrize(
-    ("schema", "value"),
-    [
+def test_a_sample_has_the_form_of_its_schema():
+    samples = [
         ({}, "x"),
         ({"type": ["string", "null"]}, "x"),
         ({"enum": ["a", "b"]}, "a"),
@@ -142,34 +132,33 @@ def test_which_tool_is_called(question, must_call, corrupted, called):
         ({"type": "array", "items": {"type": "number"}}, [1]),
         ({"type": "object"}, {}),
         ({"type": "object", "properties": {"n": {"type": "integer"}}}, {"n": 1}),
-    ],
-)
-def test_a_sample_has_the_form_of_its_schema(schema, value):
-    assert sample(schema, "x") == value
+    ]
+    assert [(schema, sample(schema, "x")) for schema, _ in samples] == samples
 
 
 USER, SYSTEM = {"role": "user", "content": "a"}, {"role": "system", "content": "x"}
 FUNCTIONS = [{"name": "f", "parameters": {"type": "object"}}, {"parameters": {}}]
 
 
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        (content_text("a"), "a"),
-        (content_text(None), ""),
-        (content_text(["a", "b"]), "a b"),
-        (content_text([{"type": "text", "text": "a"}, {"type": "image_url"}]), "a "),
-        (content_text([1, 2]), "1 2"),
-        (content_text({"text": "a"}), "a"),
-        (question([USER, {**USER, "content": "b"}, {"role": "assistant", "content": "c"}]), "b"),
-        (question([SYSTEM]), ""),
-        (tools(FUNCTIONS, "parameters"), (Tool("f", {"type": "object"}),)),
-        (answer_schema({}), None),
-        (answer_schema({"type": "text"}), None),
-        (answer_schema({"type": "json_schema", "json_schema": {"schema": NULL}}), NULL),
-        (answer_schema({"type": "json_schema", "schema": NULL}), NULL),
-        (answer_schema({"type": "json_object", "schema": NULL}), NULL),
-    ],
-)
-def test_what_is_read_of_a_request(found, expected):
-    assert found == expected
+def test_what_is_read_of_a_request():
+    texts = [
+        ("a", "a"),
+        (None, ""),
+        (["a", "b"], "a b"),
+        ([{"type": "text", "text": "a"}, {"type": "image_url"}], "a "),
+        ([1, 2], "1 2"),
+        ({"text": "a"}, "a"),
+    ]
+    assert [(content, content_text(content)) for content, _ in texts] == texts
+    answer = {"role": "assistant", "content": "c"}
+    assert question([USER, {**USER, "content": "b"}, answer]) == "b"
+    assert question([SYSTEM]) == ""
+    assert tools(FUNCTIONS, "parameters") == (Tool("f", {"type": "object"}),)
+    schemas = [
+        ({}, None),
+        ({"type": "text"}, None),
+        ({"type": "json_schema", "json_schema": {"schema": NULL}}, NULL),
+        ({"type": "json_schema", "schema": NULL}, NULL),
+        ({"type": "json_object", "schema": NULL}, NULL),
+    ]
+    assert [(form, answer_schema(form)) for form, _ in schemas] == schemas

@@ -38,140 +38,141 @@ def spoken(text: str) -> dict[str, Any]:
     return {"output": [{"type": "message", "content": [{"text": text}]}]}
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "expected"),
-    [
-        (CHAT, ASK, {
-            "object": "chat.completion",
-            "model": "m",
-            "choices": [{
-                "index": 0,
-                "message": {"role": "assistant", "content": TEXT},
-                "finish_reason": "stop",
-            }],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 9, "total_tokens": 10},
-        }),
-        (f"{CHAT}?timings=1", ASK, {"timings": {"predicted_n": 9}}),
-        (CHAT, {**ASK, "max_tokens": 2}, chosen("length", content="You said:")),
-        (CHAT, {**ASK, "max_tokens": 2, "max_completion_tokens": 3}, {
-            "usage": {"completion_tokens": 3},
-        }),
-        (CHAT, CALL, chosen("tool_calls", content=None, tool_calls=[
-            {"function": {"name": "weather", "arguments": ARGUMENTS}},
-        ])),
-        (CHAT, {**CALL, "messages": [USER, {"role": "tool", "content": "sunny"}]}, chosen("stop")),
-        (CHAT, {**ASK, "sim_reasoning": True}, chosen("stop", reasoning_content=THOUGHT)),
-        (CHAT, {**ASK, "response_format": {"type": "json_object"}},
-            chosen("stop", content=json.dumps({"answer": TEXT}))),
-        (TEXTS, {"model": "m", "prompt": ["hello"]}, {
-            "object": "text_completion",
-            "choices": [{"text": TEXT}],
-            "usage": {"total_tokens": 10},
-        }),
-        (RESPONSES, INPUT, {
-            "status": "completed",
-            "usage": {"input_tokens": 1, "output_tokens": 9, "total_tokens": 10},
-        }),
-        (RESPONSES, {**INPUT, "input": [USER]}, spoken(TEXT)),
-        (RESPONSES, {**INPUT, "input": [{**USER, "content": [
-            {"type": "input_text", "text": "hello"},
-        ]}]}, spoken(TEXT)),
-        (RESPONSES, {**ACT, "input": [USER, OUTPUT]}, {
-            **spoken(TEXT), "usage": {"input_tokens": 2},
-        }),
-        (RESPONSES, {**INPUT, "max_output_tokens": 2}, {
-            "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
-        }),
-        (RESPONSES, {**INPUT, "text": {"format": FORM}, "instructions": "be nice"}, {
-            **spoken(json.dumps({"a": TEXT})), "usage": {"input_tokens": 3},
-        }),
-        (MESSAGES, {**MESSAGE, "system": "be nice", "sim_cached": 1}, {
-            "type": "message",
-            "content": [{"type": "text", "text": TEXT}],
-            "stop_reason": "end_turn",
-            "usage": {
-                "input_tokens": 2,
-                "cache_creation_input_tokens": 0,
-                "cache_read_input_tokens": 1,
-                "output_tokens": 9,
-            },
-        }),
-        (MESSAGES, USE, {
-            "stop_reason": "tool_use",
-            "content": [{"name": "weather", "input": {"city": "hello"}}],
-        }),
-        (MESSAGES, {**USE, "max_tokens": 1}, {  # cut off: there are no arguments
-            "stop_reason": "max_tokens", "content": [{"input": {}}],
-        }),
-        (MESSAGES, {**USE, "messages": [USER, {"role": "user", "content": SUNNY}]}, {
-            "stop_reason": "end_turn",
-        }),
-        (f"{MESSAGES}/count_tokens", {**MESSAGE, "system": "be"}, {"input_tokens": 2}),
-        (LLAMA, PROMPT, {
-            "content": TEXT, "stop": True, "timings": {"prompt_n": 1, "predicted_n": 9},
-        }),
-        (LLAMA, {**PROMPT, "n_predict": 2}, {"tokens_predicted": 2, "stop_type": "limit"}),
-        (LLAMA, {**PROMPT, "n_predict": -1}, {"tokens_predicted": 9, "stop_type": "eos"}),
-        (INFILL, {"input_prefix": "a", "input_suffix": "b c"}, {"tokens_evaluated": 3}),
-        (INFILL, {"input_prefix": "a", "input_suffix": "b", "n_cmpl": 2}, [
-            {"index": 0}, {"index": 1, "timings": {"prompt_n": 2}},
-        ]),
-    ],
-)  # fmt: skip
-def test_an_answer(sim, path: str, body: dict[str, Any], expected: Any) -> None:
-    assert cut(sim.post(path, body).json, expected) == expected
+ANSWERS: list[tuple[str, dict[str, Any], Any]] = [
+    (CHAT, ASK, {
+        "object": "chat.completion",
+        "model": "m",
+        "choices": [{
+            "index": 0,
+            "message": {"role": "assistant", "content": TEXT},
+            "finish_reason": "stop",
+        }],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 9, "total_tokens": 10},
+    }),
+    (f"{CHAT}?timings=1", ASK, {"timings": {"predicted_n": 9}}),
+    (CHAT, {**ASK, "max_tokens": 2}, chosen("length", content="You said:")),
+    (CHAT, {**ASK, "max_tokens": 2, "max_completion_tokens": 3}, {
+        "usage": {"completion_tokens": 3},
+    }),
+    (CHAT, CALL, chosen("tool_calls", content=None, tool_calls=[
+        {"function": {"name": "weather", "arguments": ARGUMENTS}},
+    ])),
+    (CHAT, {**CALL, "messages": [USER, {"role": "tool", "content": "sunny"}]}, chosen("stop")),
+    (CHAT, {**ASK, "sim_reasoning": True}, chosen("stop", reasoning_content=THOUGHT)),
+    (CHAT, {**ASK, "response_format": {"type": "json_object"}},
+        chosen("stop", content=json.dumps({"answer": TEXT}))),
+    (TEXTS, {"model": "m", "prompt": ["hello"]}, {
+        "object": "text_completion",
+        "choices": [{"text": TEXT}],
+        "usage": {"total_tokens": 10},
+    }),
+    (RESPONSES, INPUT, {
+        "status": "completed",
+        "usage": {"input_tokens": 1, "output_tokens": 9, "total_tokens": 10},
+    }),
+    (RESPONSES, {**INPUT, "input": [USER]}, spoken(TEXT)),
+    (RESPONSES, {**INPUT, "input": [{**USER, "content": [
+        {"type": "input_text", "text": "hello"},
+    ]}]}, spoken(TEXT)),
+    (RESPONSES, {**ACT, "input": [USER, OUTPUT]}, {
+        **spoken(TEXT), "usage": {"input_tokens": 2},
+    }),
+    (RESPONSES, {**INPUT, "max_output_tokens": 2}, {
+        "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
+    }),
+    (RESPONSES, {**INPUT, "text": {"format": FORM}, "instructions": "be nice"}, {
+        **spoken(json.dumps({"a": TEXT})), "usage": {"input_tokens": 3},
+    }),
+    (MESSAGES, {**MESSAGE, "system": "be nice", "sim_cached": 1}, {
+        "type": "message",
+        "content": [{"type": "text", "text": TEXT}],
+        "stop_reason": "end_turn",
+        "usage": {
+            "input_tokens": 2,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 1,
+            "output_tokens": 9,
+        },
+    }),
+    (MESSAGES, USE, {
+        "stop_reason": "tool_use",
+        "content": [{"name": "weather", "input": {"city": "hello"}}],
+    }),
+    (MESSAGES, {**USE, "max_tokens": 1}, {  # cut off: there are no arguments
+        "stop_reason": "max_tokens", "content": [{"input": {}}],
+    }),
+    (MESSAGES, {**USE, "messages": [USER, {"role": "user", "content": SUNNY}]}, {
+        "stop_reason": "end_turn",
+    }),
+    (f"{MESSAGES}/count_tokens", {**MESSAGE, "system": "be"}, {"input_tokens": 2}),
+    (LLAMA, PROMPT, {
+        "content": TEXT, "stop": True, "timings": {"prompt_n": 1, "predicted_n": 9},
+    }),
+    (LLAMA, {**PROMPT, "n_predict": 2}, {"tokens_predicted": 2, "stop_type": "limit"}),
+    (LLAMA, {**PROMPT, "n_predict": -1}, {"tokens_predicted": 9, "stop_type": "eos"}),
+    (INFILL, {"input_prefix": "a", "input_suffix": "b c"}, {"tokens_evaluated": 3}),
+    (INFILL, {"input_prefix": "a", "input_suffix": "b", "n_cmpl": 2}, [
+        {"index": 0}, {"index": 1, "timings": {"prompt_n": 2}},
+    ]),
+]  # fmt: skip
+
+
+def test_an_answer(sim) -> None:
+    posts = [(path, body, sim.post(path, body).json, expected) for path, body, expected in ANSWERS]
+    assert [(path, body, cut(found, expected)) for path, body, found, expected in posts] == ANSWERS
 
 
 USAGE = {"stream_options": {"include_usage": True}}
 TOLD = {"choices": [], "usage": {"completion_tokens": 9}}
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "place", "text", "last"),
-    [
-        (CHAT, ASK, "choices.0.delta.content", TEXT, {"choices": [{"finish_reason": "stop"}]}),
-        (CHAT, ASK, "choices.0.delta.role", "assistant", {}),
-        (CHAT, {**ASK, **USAGE, "sim_cached": 1}, "", "", {
-            **TOLD, "usage": {"prompt_tokens_details": {"cached_tokens": 1}},
-        }),
-        (f"{CHAT}?timings_per_token=true", ASK, "", "", {"timings": {"predicted_n": 9}}),
-        (CHAT, CALL, "choices.0.delta.tool_calls.0.function.arguments", ARGUMENTS, {
-            "choices": [{"finish_reason": "tool_calls"}],
-        }),
-        (CHAT, CALL, "choices.0.delta.tool_calls.0.function.name", "weather", {}),
-        (CHAT, {**ASK, "reasoning_effort": "low"},
-            "choices.0.delta.reasoning_content", THOUGHT, {}),
-        (CHAT, {**ASK, "chat_template_kwargs": {"enable_thinking": True}},
-            "choices.0.delta.reasoning_content", THOUGHT, {}),
-        (TEXTS, {**PROMPT, **USAGE}, "choices.0.text", TEXT, TOLD),
-        (RESPONSES, INPUT, "delta", TEXT, {
-            "response": {**spoken(TEXT), "usage": {"output_tokens": 9}},
-        }),
-        (RESPONSES, {**INPUT, "max_output_tokens": 2}, "delta", "You said:", {
-            "type": "response.incomplete",
-        }),
-        (RESPONSES, {**ACT, "reasoning": {"effort": "low"}}, "delta", THOUGHT + ARGUMENTS, {
-            "response": {
-                "output": [
-                    {"type": "reasoning"}, {"type": "function_call", "arguments": ARGUMENTS},
-                ],
-                "usage": {"output_tokens_details": {"reasoning_tokens": 4}},
-            },
-        }),
-        (MESSAGES, MESSAGE, "delta.text", TEXT, {}),
-        (MESSAGES, MESSAGE, "delta.stop_reason", "end_turn", {}),
-        (MESSAGES, {**USE, "thinking": {"type": "enabled", "budget_tokens": 1024}},
-            "delta.thinking", THOUGHT, {}),
-        (MESSAGES, USE, "delta.partial_json", ARGUMENTS, {}),
-        (LLAMA, PROMPT, "content", TEXT, {"stop": True, "timings": {"predicted_n": 9}}),
-    ],
-)  # fmt: skip
-def test_a_stream(sim, path: str, body: dict[str, Any], place: str, text: str, last: Any) -> None:
-    answer = sim.post(path, {**body, "stream": True})
-    assert answer.collected(place) == text
-    documents = [data for _, data in answer.events if data != "[DONE]"]
-    assert cut(documents[-1], last) == last
-    assert (answer.events[-1][1] == "[DONE]") is (path.partition("?")[0] in {CHAT, TEXTS})
+STREAMS: list[tuple[str, dict[str, Any], str, str, Any]] = [
+    (CHAT, ASK, "choices.0.delta.content", TEXT, {"choices": [{"finish_reason": "stop"}]}),
+    (CHAT, ASK, "choices.0.delta.role", "assistant", {}),
+    (CHAT, {**ASK, **USAGE, "sim_cached": 1}, "", "", {
+        **TOLD, "usage": {"prompt_tokens_details": {"cached_tokens": 1}},
+    }),
+    (f"{CHAT}?timings_per_token=true", ASK, "", "", {"timings": {"predicted_n": 9}}),
+    (CHAT, CALL, "choices.0.delta.tool_calls.0.function.arguments", ARGUMENTS, {
+        "choices": [{"finish_reason": "tool_calls"}],
+    }),
+    (CHAT, CALL, "choices.0.delta.tool_calls.0.function.name", "weather", {}),
+    (CHAT, {**ASK, "reasoning_effort": "low"},
+        "choices.0.delta.reasoning_content", THOUGHT, {}),
+    (CHAT, {**ASK, "chat_template_kwargs": {"enable_thinking": True}},
+        "choices.0.delta.reasoning_content", THOUGHT, {}),
+    (TEXTS, {**PROMPT, **USAGE}, "choices.0.text", TEXT, TOLD),
+    (RESPONSES, INPUT, "delta", TEXT, {
+        "response": {**spoken(TEXT), "usage": {"output_tokens": 9}},
+    }),
+    (RESPONSES, {**INPUT, "max_output_tokens": 2}, "delta", "You said:", {
+        "type": "response.incomplete",
+    }),
+    (RESPONSES, {**ACT, "reasoning": {"effort": "low"}}, "delta", THOUGHT + ARGUMENTS, {
+        "response": {
+            "output": [
+                {"type": "reasoning"}, {"type": "function_call", "arguments": ARGUMENTS},
+            ],
+            "usage": {"output_tokens_details": {"reasoning_tokens": 4}},
+        },
+    }),
+    (MESSAGES, MESSAGE, "delta.text", TEXT, {}),
+    (MESSAGES, MESSAGE, "delta.stop_reason", "end_turn", {}),
+    (MESSAGES, {**USE, "thinking": {"type": "enabled", "budget_tokens": 1024}},
+        "delta.thinking", THOUGHT, {}),
+    (MESSAGES, USE, "delta.partial_json", ARGUMENTS, {}),
+    (LLAMA, PROMPT, "content", TEXT, {"stop": True, "timings": {"predicted_n": 9}}),
+]  # fmt: skip
+
+
+def test_a_stream(sim) -> None:
+    found = []
+    for path, body, place, _, last in STREAMS:
+        answer = sim.post(path, {**body, "stream": True})
+        documents = [data for _, data in answer.events if data != "[DONE]"]
+        found.append((path, body, place, answer.collected(place), cut(documents[-1], last)))
+        assert (answer.events[-1][1] == "[DONE]") is (path.partition("?")[0] in {CHAT, TEXTS})
+    assert found == STREAMS
 
 
 @pytest.mark.parametrize(
