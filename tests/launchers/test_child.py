@@ -162,8 +162,8 @@ def test_a_hanging_cmd_stop_does_not_outlast_the_grace(start) -> None:
 
 def test_what_a_server_starts_when_it_is_told_to_go_goes_too(start, output: Heard) -> None:
     child = start(
-        "sh -c \"trap 'setsid sleep 60 & echo pid:\\$!:; exit' TERM; "
-        'echo ready; while :; do sleep 0.01; done"'
+        "sh -c \"trap 'setsid sleep 60 & until grep -q sleep /proc/\\$!/comm; do :; done; "
+        "echo pid:\\$!:; exit' TERM; echo ready; while :; do sleep 0.01; done\""
     )
     output.wait_for(b"ready\n")
     child.stop(LIMIT_S)
