@@ -19,6 +19,7 @@ def expression(chance: Random, names: str, leaves: int) -> Expression:
     parts = tuple(expression(chance, names, b - a) for a, b in pairwise([0, *cuts, leaves]))
     op = chance.choice(["and", "or", "of", "models"])
     if op == "models":  # some of different models: their combinations are counted, not searched
+        count = chance.randint(2, len(names))
         parts = tuple(Expression("model", each) for each in chance.sample(names, count))
     if op in {"of", "models"}:
         return Expression("of", count=chance.randint(1, count), operands=parts)
