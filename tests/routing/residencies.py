@@ -17,7 +17,7 @@ def expression(chance: Random, names: str, leaves: int) -> Expression:
     count = chance.randint(2, min(4, leaves))
     cuts = sorted(chance.sample(range(1, leaves), count - 1))
     parts = tuple(expression(chance, names, b - a) for a, b in pairwise([0, *cuts, leaves]))
-    op = chance.choice(["and", "or", "of", "models"])
+    op = chance.choice(["and", "and", "or", "or", "of", "of", "models"])
     if op == "models":  # some of different models: their combinations are counted, not searched
         count = chance.randint(2, len(names))
         parts = tuple(Expression("model", each) for each in chance.sample(names, count))

@@ -90,7 +90,7 @@ def some(chance: Random, part: float) -> list[str]:
     return [name for name in MODELS if chance.random() < part]
 
 
-@cases(1000)
+@cases(1500)
 def test_plans_are_those_of_the_reference(chance: Random) -> None:
     rules, target = any_matrix(chance, MODELS), chance.choice(MODELS)
     running = set(some(chance, chance.random())) - {target}
