@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
@@ -24,7 +25,8 @@ from llmsnap.launchers.cluster.rest import RestClient
 from llmsnap.statedir import StateDir
 from llmsnap.tasks import count_tasks
 from tests.launchers import LIMIT_S, SERVER, until
-from tests.launchers.fake_ray import TOKEN
+from tests.launchers.fake_ray import TOKEN, FakeRay
+from tests.launchers.fake_slurm import FakeSlurm
 from tests.launchers.farm import Farm
 
 
@@ -170,6 +172,33 @@ def test_a_server_goes_on_without_its_engine(farm: Farm) -> None:
     assert not job.exited.is_set()
     farm.cluster.come_back()
     until(lambda: not first.trouble())
+    job.stop(1)
+    assert job.gone.is_set()
+
+
+STATUS = {"status": "RUNNING"}
+
+
+@pytest.mark.parametrize(("cluster", "listing"), [(FakeRay, "/jobs/"), (FakeSlurm, "/jobs")])
+def test_a_server_outlives_replies_of_another_form(make, cluster, listing, caplog) -> None:
+    farm = make(cluster())
+    spec = farm.spec(SERVER)
+    job = farm.start(spec)
+    until(lambda: job._was_seen)
+    ray = {"submission_id": job.job_id, **STATUS}
+    slurm = {"name": job.job_id, "job_state": "RUNNING"}
+    forms: list[Any] = ["<html>a gateway</html>", "[" * 100_000, {}, [], STATUS, {"status": "ok"}]
+    forms += [{**ray, "metadata": [1]}, {**ray, "driver_agent_http_address": 7}]
+    forms += [{"jobs": [each]} for each in (7, {"name": job.job_id}, {**slurm, "exit_code": []})]
+    replies = [(302, ""), *[(404, "<html>a gateway</html>")] * 6, *((200, form) for form in forms)]
+    farm.cluster.fail("GET", "", *replies)
+    until(lambda: not farm.cluster.faults["GET", ""] and not farm.launcher.trouble())
+    assert not job.exited.is_set()
+    assert "gives no usable reply" in caplog.text or "does not tell of a job" in caplog.text
+    later = farm.again()
+    farm.cluster.fail("GET", listing, (200, {}))
+    assert later.adopt([spec]) == []
+    assert later.trouble(), "its jobs are not known, which is not the same as none"
     job.stop(1)
     assert job.gone.is_set()
 

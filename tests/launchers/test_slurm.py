@@ -23,6 +23,7 @@ from llmsnap.launchers.cluster.slurm import (
     VERSIONS,
     code_of,
     expiry_of,
+    metadata_in,
     node_of,
     phase_of,
     reason_of,
@@ -210,6 +211,11 @@ def test_a_state_or_one_with_flags_is_a_phase() -> None:
         "CANCELLED": JobPhase.ENDED,
     }
     assert {states: phase_of(frozenset(states.split())) for states in phases} == phases
+
+
+def test_a_comment_of_another_tenant_is_not_ours_whatever_it_is() -> None:
+    for comment in ("[" * 100_000, "[]", "free text", 7, {"owner": "x"}):
+        assert metadata_in({"comment": comment}) == {}
 
 
 UNSET = {"set": False, "infinite": False, "number": 0}

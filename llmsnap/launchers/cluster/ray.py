@@ -8,6 +8,7 @@ those for output and nodes are the dashboard's own, and were tested with Ray 2.6
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -63,8 +64,12 @@ class RayEngine:
         """See Engine.look."""
         answer = self._rest.call("GET", JOBS + quote(job_id))
         if answer.status == 404:
+            self.version()  # a gateway that does not reach Ray may say 404 as well
             return JobView(job_id, JobPhase.UNKNOWN)
-        return view_of(self._checked(answer, dict))
+        view = self._rest.read(view_of, self._checked(answer, dict))
+        if view.id != job_id:
+            raise EngineDown(f"Ray ({self._name}) gives no usable reply", detail=f": {answer}")
+        return view
 
     def cancel(self, job_id: str) -> None:
         """See Engine.cancel. A job that waits is not cancelled."""
@@ -78,9 +83,9 @@ class RayEngine:
         """See Engine.jobs."""
         entries = self._checked(self._rest.call("GET", JOBS), list)
         ours = [
-            view_of(entry)
+            self._rest.read(view_of, entry)
             for entry in entries
-            if isinstance(entry, dict) and (entry.get("metadata") or {}).get("owner") == owner
+            if isinstance(entry, dict) and _below(entry, "metadata").get("owner") == owner
         ]
         return [job for job in ours if job.phase is not JobPhase.ENDED]
 
@@ -113,9 +118,8 @@ class RayEngine:
         """See Engine.nodes."""
         usage = _below(self._load_report(), "usageByNode")
         return [
-            node_of(name, resources)
+            self._rest.read(partial(node_of, name), resources)
             for name, resources in sorted(usage.items())
-            if isinstance(resources, dict)
         ]
 
     def _load_report(self) -> dict[str, Any]:
@@ -164,8 +168,8 @@ def _without(nodes: tuple[str, ...]) -> dict[str, str]:
 
 
 def view_of(entry: dict[str, Any]) -> JobView:
-    """Return a job from its entry in a reply."""
-    status = str(entry.get("status"))
+    """Return a job from its entry in a reply. Raises: as ``RestClient.read`` expects."""
+    status = str(entry["status"])
     agent = urlsplit(entry.get("driver_agent_http_address") or "")
     code = entry.get("driver_exit_code")
     kind, message = entry.get("error_type"), entry.get("message") or ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import select
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
 from gevent import socket
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CONNECT_LIMIT_S = 3.0
 LIMIT_S = 10.0
 MOST_BYTES = 16 * 1024 * 1024
+T = TypeVar("T")
+
 PIECE_BYTES = 65536
 MOST_SHOWN = 500
 """Characters of a reply in an error."""
@@ -70,9 +72,16 @@ class RestClient:
             text = self._whole(reply).decode("utf-8", "replace")
         try:
             data = json.loads(text) if text else None
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         return Answer(reply.status_code, data, text)
+
+    def read(self, reader: Callable[[Any], T], data: Any) -> T:
+        """Return *reader* of *data*, a part of a reply. Raises: EngineDown if its form is wrong."""
+        try:
+            return reader(data)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise EngineDown(f"{self.name} gives no usable reply", detail=f": {error}") from error
 
     def stream(self, url: str) -> Iterator[bytes]:
         """Yield the pieces of a reply that goes on without end. Raises: as ``call``.

@@ -114,7 +114,7 @@ class SlurmEngine:
         if entries[-1].get("name") != job_id:
             self._numbers.pop(job_id, None)
             return JobView(job_id, JobPhase.UNKNOWN)
-        return self._view(entries[-1])
+        return self._rest.read(self._view, entries[-1])
 
     def cancel(self, job_id: str) -> None:
         """See Engine.cancel. Slurm's ``KillWait`` ends the grace if it is shorter.
@@ -134,7 +134,7 @@ class SlurmEngine:
     def jobs(self, owner: str) -> list[JobView]:
         """See Engine.jobs."""
         ours = [entry for entry in self._all_jobs() if metadata_in(entry).get("owner") == owner]
-        views = [self._view(entry) for entry in ours]
+        views = [self._rest.read(self._view, entry) for entry in ours]
         return [view for view in views if view.phase is not JobPhase.ENDED]
 
     def output(self, job: JobView, skip: int) -> Iterator[bytes]:
@@ -152,7 +152,7 @@ class SlurmEngine:
         answer = self._call("GET", "nodes")
         if not answer.is_ok:
             raise self._down("does not tell of its nodes", answer)
-        return [node_of(entry) for entry in _list(answer, "nodes")]
+        return [self._rest.read(node_of, entry) for entry in _list(answer, "nodes")]
 
     def version(self) -> str:
         """See Engine.version."""
@@ -210,12 +210,12 @@ class SlurmEngine:
             named = [entry for entry in self._all_jobs() if entry.get("name") == job_id]
             if not named:
                 return 0
-            self._numbers[job_id] = int(named[0]["job_id"])
+            self._numbers[job_id] = self._rest.read(int, named[0].get("job_id"))
         return self._numbers[job_id]
 
     def _all_jobs(self) -> list[dict[str, Any]]:
         answer = self._call("GET", "jobs")
-        if not answer.is_ok:
+        if not answer.is_ok or not isinstance(answer.data, dict) or "jobs" not in answer.data:
             raise self._down("does not list its jobs", answer)
         return _list(answer, "jobs")
 
@@ -305,7 +305,7 @@ def _delete(path: str) -> None:
 
 def states_of(entry: dict[str, Any]) -> frozenset[str]:
     """Return the states of a job: one text, or a list of them in later versions."""
-    state = entry.get("job_state")
+    state = entry["job_state"]
     return frozenset(map(str, state)) if isinstance(state, list) else frozenset({str(state)})
 
 
@@ -342,7 +342,7 @@ def metadata_in(entry: dict[str, Any]) -> dict[str, str]:
     """Return the metadata in the comment of a job; empty for jobs of others."""
     try:
         found = json.loads(entry.get("comment") or "{}")
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         return {}
     if not isinstance(found, dict):
         return {}
