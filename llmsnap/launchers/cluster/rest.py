@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import requests
     from urllib3.connection import HTTPConnection
 
+T = TypeVar("T")
+
 CONNECT_LIMIT_S = 3.0
 LIMIT_S = 10.0
 MOST_BYTES = 16 * 1024 * 1024
-T = TypeVar("T")
-
 PIECE_BYTES = 65536
 MOST_SHOWN = 500
 """Characters of a reply in an error."""
