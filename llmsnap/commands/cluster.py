@@ -7,7 +7,7 @@ from typing import TextIO
 
 from llmsnap.config import Config, LauncherConfig
 from llmsnap.errors import StartFailed, in_full
-from llmsnap.launchers import ClusterLauncher, cluster_launcher
+from llmsnap.launchers import ClusterLauncher, Owner, cluster_launcher
 from llmsnap.statedir import StateDir
 from llmsnap.suggestions import nearest
 
@@ -28,7 +28,7 @@ def check_launcher(config: Config, name: str, out: TextIO) -> bool:
     if not settings.is_remote:
         out.write(f"{name}: processes on this machine\n")
         return True
-    launcher = cluster_launcher(settings, NO_STATE)
+    launcher = cluster_launcher(settings, Owner.from_state(NO_STATE))
     try:
         return _try(launcher, settings, out)
     except StartFailed as error:

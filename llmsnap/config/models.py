@@ -182,7 +182,7 @@ def finish(
         "memory": need_on(values["device"], values["memory"]),
         "asleep_memory": need_on(values["device"], values["asleepMemory"]),
         "hooks": read_hooks(values["hooks"], (*path, "hooks"), reader),
-        "runs_on": runs_on,
+        "runs_on": replace(runs_on, token=""),  # a new one concerns no server that runs
     }
     if model.is_external:
         own |= {"launcher": EXTERNAL, "runs_on": HERE}

@@ -7,7 +7,7 @@ machines; ``registry`` has them by name. All of them pass ``tests/launchers/test
 """
 
 from llmsnap.launchers.base import ExitStatus, Handle, Launcher, LaunchSpec, NodeView, Output
-from llmsnap.launchers.cluster import ClusterLauncher, cluster_launcher, warm_up
+from llmsnap.launchers.cluster import ClusterLauncher, Owner, cluster_launcher, warm_up
 from llmsnap.launchers.external import ExternalLauncher
 from llmsnap.launchers.local import LocalLauncher, PidFile, reap_adopted
 from llmsnap.launchers.registry import Launchers
@@ -23,6 +23,7 @@ __all__ = [
     "LocalLauncher",
     "NodeView",
     "Output",
+    "Owner",
     "PidFile",
     "cluster_launcher",
     "reap_adopted",

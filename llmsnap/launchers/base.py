@@ -15,7 +15,7 @@ from typing import Protocol
 
 from gevent.event import Event
 
-from llmsnap.config import NO_RESOURCES, Resources
+from llmsnap.config import NO_RESOURCES, LauncherConfig, Resources
 
 Output = Callable[[bytes], object]
 """Receives the server's output, in chunks as they arrive; must never switch greenlets.
@@ -168,6 +168,14 @@ class Launcher(Protocol):
 
     def withhold(self, names: Iterable[str]) -> None:
         """Remove these variables, too, from the environment of servers started from now on."""
+
+    def renew(self, settings: LauncherConfig) -> bool:
+        """Take what *settings* change and servers that run do not depend on: the token.
+
+        Returns whether these are its settings now. Never switches greenlets.
+        """
+        del settings
+        return False
 
     def adopt(self, specs: Sequence[LaunchSpec]) -> list[str]:
         """Keep servers of an earlier run that *specs* would start; return their models. Blocks.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from llmsnap.config import EXTERNAL, LauncherConfig
 from llmsnap.launchers.base import Launcher, LaunchSpec
-from llmsnap.launchers.cluster import cluster_launcher
+from llmsnap.launchers.cluster import Owner, Receivers, cluster_launcher
 from llmsnap.launchers.external import ExternalLauncher
 from llmsnap.launchers.local import LocalLauncher
 from llmsnap.statedir import StateDir
@@ -27,6 +27,8 @@ class Launchers(Mapping[str, Launcher]):
         self._by_name = dict(always or {LOCAL: local, EXTERNAL: external})
         self._all = list(self._by_name.values())
         self._settings: Mapping[str, LauncherConfig] = {}
+        self._owner: Owner | None = None
+        self._receivers: Receivers = {}
 
     def __repr__(self) -> str:
         return f"<Launchers {', '.join(self._by_name)}>"
@@ -51,7 +53,12 @@ class Launchers(Mapping[str, Launcher]):
             if not wanted.is_remote:
                 self._by_name[name] = self._by_name[LOCAL]
                 continue
-            self._by_name[name] = cluster_launcher(wanted, self._state)
+            is_known = [each.renew(wanted) for each in self._all]
+            if True in is_known:
+                self._by_name[name] = self._all[is_known.index(True)]
+                continue
+            self._owner = self._owner or Owner.from_state(self._state)
+            self._by_name[name] = cluster_launcher(wanted, self._owner, self._receivers)
             self._all.append(self._by_name[name])
         self._settings = settings
         names = frozenset(withheld)

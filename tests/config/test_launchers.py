@@ -1,5 +1,7 @@
 """Launchers: engines on other machines, and what a model asks of one."""
 
+from dataclasses import replace
+
 from llmsnap.config import compare, loads
 from llmsnap.config.router import Together
 from llmsnap.routing.messages import residency_of
@@ -23,7 +25,8 @@ def test_a_model_gets_the_settings_of_its_launcher_and_the_macros_that_go_with_i
     )
     far, near = found.models["far"], found.models["near"]
     assert (far.cmd, near.cmd) == ("s -h 10.0.0.7 -k ${UPSTREAM_KEY} 5800", "s -h 127.0.0.1 5801")
-    assert far.runs_on is found.launchers["farm"]
+    farm = found.launchers["farm"]
+    assert far.runs_on == replace(farm, token="")  # a new token restarts no server
     assert (far.runs_on.env, far.runs_on.keeps) == (("HF_HOME=/hf", "N=1"), True)
     assert not near.runs_on.is_remote
     wants = far.resources

@@ -296,7 +296,7 @@ class Streams:
 class Scene:
     """Models on both machines of a cluster and on this one, all with requests in flight.
 
-    Each method named after a part of it kills that part, and mends what llmsnap cannot.
+    Each method ``lose_...`` takes a part away, and mends what llmsnap cannot.
     """
 
     def __init__(self, run: Callable[..., Running], cluster: Any, folder: Path) -> None:
@@ -316,20 +316,20 @@ class Scene:
         answer = self.server.chat(model)
         assert answer.status_code == 200, answer.text + self.server.output
 
-    def kill_server(self) -> None:
+    def lose_server(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
         wait_until(lambda: not is_alive(self.pid))
 
-    def kill_runner(self) -> None:
+    def lose_runner(self) -> None:
         os.kill(psutil.Process(self.pid).ppid(), signal.SIGKILL)
         wait_until(lambda: not is_alive(self.pid))
 
-    def kill_node(self) -> None:
+    def lose_node(self) -> None:
         self.is_node_killed = True
         self.cluster.kill_node(self.node)
         wait_until(lambda: not is_alive(self.pid))
 
-    def kill_head(self) -> None:
+    def lose_head(self) -> None:
         self.cluster.kill_head()
         self.server.wait_for(lambda: entry(self.server, "free")["engine"])
         self.answers("free")  # requests do not need the engine
@@ -337,7 +337,22 @@ class Scene:
         self.server.wait_for(lambda: not entry(self.server, "free")["engine"])
         self.answers("late")
 
-    def kill_llmsnap(self) -> None:
+    def lose_replies(self) -> None:
+        until = time.monotonic() + HANGS_S
+        self.cluster.freeze_head()
+        try:
+            self.server.wait_for(lambda: entry(self.server, "free")["engine"])
+            self.answers("free")
+            refusal = self.server.chat("late")
+            assert refusal.status_code == 503, refusal.text
+            gevent.sleep(until - time.monotonic())
+            self.answers(self.far)
+        finally:
+            self.cluster.thaw_head()
+        self.server.wait_for(lambda: not entry(self.server, "free")["engine"])
+        self.answers("late")
+
+    def lose_llmsnap(self) -> None:
         self.server.process.send_signal(signal.SIGKILL)
         self.server.process.wait()
         self.server = self._start()
@@ -369,20 +384,22 @@ class Scene:
 
 
 HEADS = {"ray": "head, with Redis, and restarted", "slurm": "controller, and restarted"}
-IN_FLIGHT = {"server": 2, "runner": 2, "node": 2, "head": 0, "llmsnap": 6}
+HANGS_S = 30.0
+HUNG = {"ray": "head that hangs for 30 s", "slurm": "controller that hangs for 30 s"}
+IN_FLIGHT = {"server": 2, "runner": 2, "node": 2, "head": 0, "replies": 0, "llmsnap": 6}
 """The requests that are lost with each part: those that it has."""
 
 
 @really
 @pytest.mark.e2e(limit_s=300)
 @pytest.mark.parametrize("part", IN_FLIGHT)
-def test_a_part_that_is_killed_costs_the_requests_in_flight_on_it_and_no_other(
+def test_a_part_that_is_lost_costs_the_requests_in_flight_on_it_and_no_other(
     run: Callable[..., Running], cluster: Any, request: Any, tmp_path: Path, part: str
 ) -> None:
     scene = Scene(run, cluster, tmp_path / "state")
     request.addfinalizer(scene.mend)
     began = time.monotonic()
-    getattr(scene, f"kill_{part}")()
+    getattr(scene, f"lose_{part}")()
     refused = scene.until_served()
     served_s = time.monotonic() - began
     lost, others_lost = scene.on_it.lost(), sum(each.lost() for each in scene.others)
@@ -391,12 +408,12 @@ def test_a_part_that_is_killed_costs_the_requests_in_flight_on_it_and_no_other(
     assert others_lost == 0, [each.ends for each in scene.others]
     assert lost == IN_FLIGHT[part]
     assert scene.server.running().get("free") == "ready", scene.server.output
-    assert (pid_of("free") == scene.pid) is (part in ("head", "llmsnap"))
+    assert (pid_of("free") == scene.pid) is (part in ("head", "replies", "llmsnap"))
     left = scene.stop()
     assert left == (0, 0)
     engine = "slurm" if isinstance(cluster, RealSlurm) else "ray"
-    killed = HEADS[engine] if part == "head" else part
-    losses.append(Loss(engine, killed, lost, others_lost, refused, *left, served_s))
+    name = {"head": HEADS[engine], "replies": HUNG[engine]}.get(part, part)
+    losses.append(Loss(engine, name, lost, others_lost, refused, *left, served_s))
 
 
 @really

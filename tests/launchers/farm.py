@@ -7,7 +7,7 @@ from typing import Any
 from gevent.event import Event
 
 from llmsnap.config import LauncherConfig, Resources
-from llmsnap.launchers import ClusterLauncher, LaunchSpec, cluster_launcher
+from llmsnap.launchers import ClusterLauncher, LaunchSpec, Owner, cluster_launcher
 from llmsnap.launchers.cluster.job import ClusterJob
 from llmsnap.statedir import StateDir
 from tests.fakes.ports import free_port
@@ -39,7 +39,7 @@ class Farm:
     def again(self, **settings: Any) -> ClusterLauncher:
         """The launcher of the next run of the same llmsnap, with other *settings*."""
         self.settings = replace(self.settings, **settings)
-        self.launcher = cluster_launcher(self.settings, StateDir(self.folder))
+        self.launcher = cluster_launcher(self.settings, Owner.from_state(StateDir(self.folder)))
         self.launchers.append(self.launcher)
         return self.launcher
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import psutil
 import requests
 from gevent import subprocess
 
@@ -140,6 +141,15 @@ class RealRay:
 
     def restore_head(self) -> None:
         self.head = self._start_head()
+
+    def freeze_head(self) -> None:
+        """Have the head do nothing until ``thaw_head``, with its connections open."""
+        for process in psutil.Process(self.head.process.pid).children(recursive=True):
+            process.suspend()
+
+    def thaw_head(self) -> None:
+        for process in psutil.Process(self.head.process.pid).children(recursive=True):
+            process.resume()
 
     def active_jobs(self) -> list[str]:
         return [job for job in self.job_statuses() if job in ("PENDING", "RUNNING")]

@@ -185,6 +185,13 @@ class RealSlurm:
         self.controller = self.start_controller()
         self.wait_for(lambda: self.call("ping"))
 
+    def freeze_head(self) -> None:
+        """Have the controller do nothing until ``thaw_head``, with its connections open."""
+        self.controller.send_signal(signal.SIGSTOP)
+
+    def thaw_head(self) -> None:
+        self.controller.send_signal(signal.SIGCONT)
+
     def active_jobs(self) -> list[str]:
         return self.run("squeue", "-h").splitlines()
 

@@ -14,6 +14,7 @@ from gevent.event import Event
 
 from llmsnap.config import Resources
 from llmsnap.errors import EngineDown, NoCapacity, Rejected, StartFailed
+from llmsnap.launchers import Launchers
 from llmsnap.launchers.cluster import job as job_module
 from llmsnap.launchers.cluster import launcher as launcher_module
 from llmsnap.launchers.cluster.engine import JobRequest
@@ -174,6 +175,29 @@ def test_a_server_goes_on_without_its_engine(farm: Farm) -> None:
     until(lambda: not first.trouble())
     job.stop(1)
     assert job.gone.is_set()
+
+
+@pytest.mark.parametrize("cluster", [FakeRay, FakeSlurm])
+@pytest.mark.parametrize("more", [{}, {"env": ("A=b",)}], ids=["alone", "with another change"])
+def test_a_token_that_is_replaced_needs_no_restart(make, tmp_path, cluster, more) -> None:
+    farm = make(cluster())
+    registry = Launchers(StateDir(tmp_path))
+    registry.configure({"farm": farm.settings}, ())
+    launcher = registry["farm"]
+    job = launcher.start(farm.spec(SERVER), farm.output, Event())
+    until(lambda: job._was_seen)
+    farm.cluster.token = "newer"
+    until(launcher.trouble)
+    with pytest.raises(StartFailed):
+        launcher.check(farm.spec())
+    assert not job.exited.is_set()
+    registry.configure({"farm": replace(farm.settings, token="newer", **more)}, ())
+    assert (registry["farm"] is launcher) is (not more)
+    until(lambda: not launcher.trouble())
+    job.stop(1)
+    assert job.gone.is_set()
+    registry["farm"].start(farm.spec(), farm.output, Event()).stop(1)
+    registry.close()
 
 
 STATUS = {"status": "RUNNING"}

@@ -47,7 +47,7 @@ class OnCluster(module.ClusterLauncher):
     def __init__(self, kind: str, owner: str) -> None:
         self.cluster = cluster_of(kind)
         settings = settings_of(self.cluster)
-        super().__init__(settings, ENGINES[kind](settings, Owner(owner)), Owner(owner))
+        super().__init__(settings, ENGINES[kind](settings, Owner(owner), {}), Owner(owner))
 
     def start(self, spec: LaunchSpec, output: Output, cancelled: Event) -> Handle:
         if spec.cmd == WAITS and self.settings.type == "ray":

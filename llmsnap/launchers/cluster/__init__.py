@@ -13,23 +13,28 @@ from collections.abc import Callable
 from llmsnap.config import LauncherConfig
 from llmsnap.launchers.cluster.engine import Engine
 from llmsnap.launchers.cluster.identity import Owner
+from llmsnap.launchers.cluster.job_output import Receivers
 from llmsnap.launchers.cluster.launcher import ClusterLauncher
 from llmsnap.launchers.cluster.ray import RayEngine
 from llmsnap.launchers.cluster.rest import warm_up
 from llmsnap.launchers.cluster.slurm import SlurmEngine
-from llmsnap.statedir import StateDir
 
-ENGINES: dict[str, Callable[[LauncherConfig, Owner], Engine]] = {
-    "ray": lambda settings, _owner: RayEngine(settings),
+ENGINES: dict[str, Callable[[LauncherConfig, Owner, Receivers], Engine]] = {
+    "ray": lambda settings, _owner, _receivers: RayEngine(settings),
     "slurm": SlurmEngine,
 }
 """How to make each engine, by the ``type`` of its launcher."""
 
 
-def cluster_launcher(settings: LauncherConfig, state: StateDir) -> ClusterLauncher:
-    """Return the launcher with these settings. Blocks briefly, on the state directory."""
-    owner = Owner.from_state(state)
-    return ClusterLauncher(settings, ENGINES[settings.type](settings, owner), owner)
+def cluster_launcher(
+    settings: LauncherConfig, owner: Owner, receivers: Receivers | None = None
+) -> ClusterLauncher:
+    """Return the launcher with these settings.
+
+    Launchers of one llmsnap share *receivers*: one that follows another listens at the same port.
+    """
+    shared = {} if receivers is None else receivers
+    return ClusterLauncher(settings, ENGINES[settings.type](settings, owner, shared), owner)
 
 
-__all__ = ["ENGINES", "ClusterLauncher", "cluster_launcher", "warm_up"]
+__all__ = ["ENGINES", "ClusterLauncher", "Owner", "Receivers", "cluster_launcher", "warm_up"]

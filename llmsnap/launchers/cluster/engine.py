@@ -77,6 +77,9 @@ class Engine(Protocol):
     """Whether it looks only now and then whether a job has ended, and places one that waits for
     the machine of another as soon as it has: the runner says sooner that all has ended."""
 
+    def use_token(self, token: str) -> None:
+        """Send *token* from the next call on. Never switches greenlets."""
+
     def submit(self, request: JobRequest) -> None:
         """Submit a job. A second call with the same id changes nothing. Raises: Rejected."""
 

@@ -154,6 +154,10 @@ class OutputReceiver:
             self._queues.pop(job_id, None)
 
 
+Receivers = dict[str, OutputReceiver]
+"""Receivers by their addresses: launchers share one, whose port it holds until all are closed."""
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 

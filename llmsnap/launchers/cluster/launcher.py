@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gevent
 from gevent.event import Event
@@ -95,6 +95,14 @@ class ClusterLauncher(Launcher):
 
     def __repr__(self) -> str:
         return f"<ClusterLauncher {self.settings.id}, {self._trouble or 'reachable'}>"
+
+    def renew(self, settings: LauncherConfig) -> bool:
+        """See Launcher.renew. Of the same engine only: without its token no job can be stopped."""
+        mine = self.settings
+        if (mine.id, mine.type, mine.address) == (settings.id, settings.type, settings.address):
+            self.settings = mine = replace(mine, token=settings.token)
+            self._engine.use_token(settings.token)
+        return mine == settings
 
     # --- starts ----------------------------------------------------------------------------------
 

@@ -44,12 +44,16 @@ class RayEngine:
     notices_late = True  # it looks ten times a second, and frees what a job had after that
 
     def __init__(self, settings: LauncherConfig) -> None:
-        headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else {}
         self._name = settings.id
-        self._rest = RestClient(f"Ray ({settings.id})", settings.address, headers)
+        self._rest = RestClient(f"Ray ({settings.id})", settings.address, {})
+        self.use_token(settings.token)
 
     def __repr__(self) -> str:
         return f"<RayEngine {self._name}>"
+
+    def use_token(self, token: str) -> None:
+        """See Engine.use_token."""
+        self._rest.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def submit(self, request: JobRequest) -> None:
         """See Engine.submit."""

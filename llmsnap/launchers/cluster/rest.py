@@ -55,7 +55,8 @@ class RestClient:
     def __init__(self, name: str, address: str, headers: Mapping[str, str]) -> None:
         self.name = name
         self._address = address.rstrip("/")
-        self._headers = dict(headers)
+        self.headers = headers
+        """Sent with every call; may be replaced."""
         self._session: requests.Session | None = None
 
     def __repr__(self) -> str:
@@ -120,7 +121,7 @@ class RestClient:
                 method,
                 url,
                 json=body,
-                headers={**self._headers, "Accept-Encoding": "identity"},
+                headers={**self.headers, "Accept-Encoding": "identity"},
                 timeout=(CONNECT_LIMIT_S, read_limit_s),
                 allow_redirects=False,
                 stream=True,
@@ -129,7 +130,8 @@ class RestClient:
             raise EngineDown(f"{self.name} does not answer", detail=f": {_cause(error)}") from error
         if reply.status_code in (401, 403):
             reply.close()
-            raise Rejected(f"{self.name} refuses the token", detail=f": {reply.status_code}")
+            fix = "; set another in the configuration, and reload it"
+            raise Rejected(f"{self.name} refuses the token", detail=f": {reply.status_code}{fix}")
         if reply.status_code in (502, 503, 504):
             reply.close()
             raise EngineDown(f"{self.name} answered {reply.status_code}")

@@ -29,7 +29,7 @@ from llmsnap.errors import EngineDown, Rejected
 from llmsnap.launchers.base import NodeView
 from llmsnap.launchers.cluster.engine import JobPhase, JobRequest, JobView
 from llmsnap.launchers.cluster.identity import Owner
-from llmsnap.launchers.cluster.job_output import OutputReceiver, follow
+from llmsnap.launchers.cluster.job_output import OutputReceiver, Receivers, follow
 from llmsnap.launchers.cluster.rest import Answer, RestClient
 
 VERSIONS = (45, 44, 43, 42, 41, 40, 39, 38)
@@ -70,18 +70,26 @@ class SlurmEngine:
 
     notices_late = False
 
-    def __init__(self, settings: LauncherConfig, owner: Owner) -> None:
+    def __init__(self, settings: LauncherConfig, owner: Owner, receivers: Receivers) -> None:
         self._settings = settings
         self._pool = ThreadPool(2)  # of its own: a shared file system may hang
-        self._receiver = OutputReceiver(settings.log_address, owner.log_token_of)
-        headers = {"X-SLURM-USER-NAME": settings.user, "X-SLURM-USER-TOKEN": settings.token}
-        self._rest = RestClient(f"Slurm ({settings.id})", settings.address, headers)
+        own = OutputReceiver(settings.log_address, owner.log_token_of)
+        self._receiver = receivers.setdefault(settings.log_address, own)
+        self._rest = RestClient(f"Slurm ({settings.id})", settings.address, {})
+        self._token = ""
+        self.use_token(settings.token)
         self._api = 0
         self._numbers: dict[str, int] = {}
         self._addresses: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<SlurmEngine {self._settings.id}>"
+
+    def use_token(self, token: str) -> None:
+        """See Engine.use_token."""
+        self._token = token
+        user = self._settings.user
+        self._rest.headers = {"X-SLURM-USER-NAME": user, "X-SLURM-USER-TOKEN": token}
 
     def submit(self, request: JobRequest) -> None:
         """See Engine.submit. A second job of the same name waits for the end of the first."""
@@ -191,7 +199,7 @@ class SlurmEngine:
 
     def _check_token(self) -> None:
         """Raise Rejected if the token has expired, which Slurm itself does not say."""
-        expiry = expiry_of(self._settings.token)
+        expiry = expiry_of(self._token)
         if expiry is not None and expiry < time.time():
             at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(expiry))
             raise Rejected(
