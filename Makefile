@@ -32,6 +32,9 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 endif
 
+# Tests start the same programs hundreds of times: compiled modules are kept, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 ENVIRONMENT = $(PYTHON) scripts/environment.py
 UV := 0.13.9
