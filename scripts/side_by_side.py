@@ -68,8 +68,10 @@ FACTORS = {
     "tests/ui/test_standing.py": 2,
 }
 """Factors of files that take longer, or less long, than others of their size."""
-MARK = "@pytest.mark.e2e"
+MARK = "pytest.mark.e2e"
 """Marks an end-to-end test in a file of unit tests."""
+WHOLE = f"pytestmark = {MARK}"
+"""Marks all tests of a file."""
 LANE = "LLMSNAP_TEST_LANE"
 """The variable that selects the ports of one process (tests/fakes/ports.py)."""
 PROGRESS = "LLMSNAP_TEST_PROGRESS"
@@ -203,7 +205,8 @@ def unit_groups(named: list[str]) -> list[tuple[str, list[str]]]:
     """Return (title, arguments) of each process; only one for *named* files."""
     if named:
         return [("the tests named", named)]
-    return shared(unit_files(), os.cpu_count() or 1)
+    mixed = (path for path in unit_files() if WHOLE not in path.read_text(encoding="utf-8"))
+    return shared(mixed, os.cpu_count() or 1)
 
 
 def unit_files() -> Iterable[Path]:

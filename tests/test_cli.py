@@ -115,6 +115,7 @@ finally:
 """
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("argv", "code"), [("version", 0), ("--version", 0), ("--help", 0), ("version --nope", 2)]
 )

@@ -226,13 +226,14 @@ def test_an_llmsnap_that_is_killed_finds_its_server_again(
     server = run("", *state, door=door)
     assert server.chat("a").status_code == 200
     (pid,) = servers()
-    os.killpg(server.process.pid, signal.SIGKILL)  # a worker outlives its master
-    server.process.wait()
-    again = run("", *state, door=door)
-    again.wait_for(lambda: again.running().get("a") == "ready")
-    assert again.chat("a").status_code == 200
+    for _ in range(3):  # later ones end while they take over, or just after
+        os.killpg(server.process.pid, signal.SIGKILL)  # a worker outlives its master
+        server.process.wait()
+        server = run("", *state, door=door)
+    server.wait_for(lambda: server.running().get("a") == "ready")
+    assert server.chat("a").status_code == 200
     assert servers() == [pid]
-    assert "adopted" in again.output
+    assert "adopted" in server.output
 
 
 def test_an_llmsnap_that_is_killed_during_a_swap_on_a_full_cluster_swaps_again(

@@ -106,6 +106,8 @@ def test_a_second_signal_does_not_wait_for_the_grace() -> None:
 
 FIRST_THREAD_ENDS = """
 import ctypes, threading, time
+
+pytestmark = pytest.mark.e2e  # starts programs
 threading.Thread(target=lambda: (print("up", flush=True), time.sleep(60))).start()
 ctypes.CDLL(None).pthread_exit(None)
 """

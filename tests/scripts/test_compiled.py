@@ -5,6 +5,8 @@ from pathlib import Path
 import compiled
 import pytest
 
+pytestmark = pytest.mark.e2e  # starts programs
+
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

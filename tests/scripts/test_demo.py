@@ -9,6 +9,8 @@ from typing import Any
 import demo
 import pytest
 
+pytestmark = pytest.mark.e2e  # starts programs
+
 CONTENT = b"GGUF and so on"
 
 

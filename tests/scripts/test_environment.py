@@ -5,6 +5,8 @@ import environment
 import pytest
 from environment import Environment, SetupError
 
+pytestmark = pytest.mark.e2e  # starts programs
+
 
 class Pip:
     """Stands in for pip: records what it installs, with which constraints; fails on demand."""

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import xllama_server
 
+pytestmark = pytest.mark.e2e  # starts programs
+
 SCRIPT = Path(xllama_server.__file__)
 
 # A module of the wheel's name: it "serves" until a signal, says with what on its standard output.

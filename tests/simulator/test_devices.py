@@ -75,6 +75,7 @@ def test_a_server_reports_what_it_holds_and_less_asleep(file: Path, serve) -> No
     assert sim.get("/is_sleeping").json == {"is_sleeping": True}
 
 
+@pytest.mark.e2e
 def test_a_full_device_ends_the_start_and_a_killed_server_frees_it(file: Path) -> None:
     command = [sys.executable, "-m", "llmsnap.simulator", "--port=0", "--memory=gpu0=3GiB"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
