@@ -31,8 +31,6 @@ LANES, LANES_WITH_BROWSER = 5, 2
 ALONE = "tests/e2e/test_kills.py"
 """Checks processes left by a killed llmsnap, which any other starting llmsnap would stop."""
 FACTORS = {
-    "tests/commands/test_completion.py": 8,
-    "tests/config/test_fuzz.py": 6,
     "tests/e2e/test_api_clients.py": 0.3,
     "tests/e2e/test_api_inference.py": 0.2,
     "tests/e2e/test_api_keys.py": 0.2,
@@ -56,8 +54,7 @@ FACTORS = {
     "tests/e2e/raw/test_framing.py": 0.1,
     "tests/e2e/raw/test_smuggling.py": 0.1,
     "tests/e2e/raw/test_websockets.py": 0.3,
-    "tests/launchers/test_child.py": 20,
-    "tests/routing/test_scheduler_properties.py": 20,
+    "tests/launchers": 11,
     "tests/scripts/test_compiled.py": 20,
     "tests/scripts/test_environment.py": 20,
     "tests/telemetry/test_store.py": 0.1,
@@ -67,7 +64,7 @@ FACTORS = {
     "tests/ui/test_real.py": 5,
     "tests/ui/test_standing.py": 2,
 }
-"""Factors of files that take longer, or less long, than others of their size."""
+"""Factors of files, or of all in a folder, that take longer than others of their size, or less."""
 MARK = "pytest.mark.e2e"
 """Marks an end-to-end test in a file of unit tests."""
 WHOLE = f"pytestmark = {MARK}"
@@ -237,7 +234,8 @@ def shared(
 
 def weight(path: Path) -> float:
     """Return the estimated duration of *path*, in bytes of source."""
-    return path.stat().st_size * FACTORS.get(str(path.relative_to(ROOT)), 1)
+    name = path.relative_to(ROOT)
+    return path.stat().st_size * FACTORS.get(str(name), FACTORS.get(str(name.parent), 1))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,12 @@ import re
 from pathlib import Path
 from random import Random
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from llmsnap.config import Config
 from llmsnap.config.loader import loads
 from llmsnap.config.nodes import MOST
 from llmsnap.config.schema import all_keys
 from llmsnap.errors import ConfigError, Problem
+from tests.drawn import cases
 
 LINES = (Path(__file__).parents[2] / "conf" / "llmsnap.example.yaml").read_text().splitlines()
 KEYS = sorted({path.rpartition(".")[2].rstrip("[]") for path, _ in all_keys()})
@@ -85,11 +83,10 @@ def outcome(text: str) -> Config | tuple[Problem, ...]:
     return problems
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 1 << 32))
-def test_any_file(seed: int) -> None:
+@cases(30)
+def test_any_file(chance: Random) -> None:
     for make in (any_text, any_tree_under_known_keys, any_models, any_mutation_of_the_example):
-        outcome(make(Random(seed)))
+        outcome(make(chance))
 
 
 def test_an_alias_bomb_in_metadata() -> None:

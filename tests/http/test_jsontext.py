@@ -4,8 +4,6 @@ from typing import NoReturn
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llmsnap.http import jsontext
 from llmsnap.http.jsonscan import JsonProblem
@@ -18,6 +16,7 @@ from llmsnap.http.jsontext import (
     splice_json,
     split_path,
 )
+from tests.drawn import cases
 from tests.http.documents import LAYOUTS, NAMES, json_object, json_value
 
 
@@ -165,12 +164,10 @@ def test_setting_along_a_path() -> None:
     assert {(text, path): set_path(text, split_path(path), b"7") for text, path in SET} == SET
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 1 << 32))
-def test_splicing_is_what_a_dictionary_does(seed: int) -> None:
-    random = Random(seed)
+@cases(100)
+def test_splicing_is_what_a_dictionary_does(random: Random) -> None:
     document, layout = json_object(random), random.choice(LAYOUTS)
-    text = json.dumps(document, separators=layout, ensure_ascii=seed % 2 == 0).encode()
+    text = json.dumps(document, separators=layout, ensure_ascii=random.randrange(2) == 0).encode()
     values = [None, *(dump_json(json_value(random)) for _ in range(3))]
     edits = {random.choice(NAMES): random.choice(values) for _ in range(random.randrange(5))}
     expected = {**document, **{n: new and json.loads(new) for n, new in edits.items()}}
@@ -184,10 +181,8 @@ def test_splicing_is_what_a_dictionary_does(seed: int) -> None:
     assert [(name, bytes(value)) for name, value in left] == pairs(edited)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 1 << 32))
-def test_what_is_set_is_found_and_can_be_taken_out(seed: int) -> None:
-    random = Random(seed)
+@cases(100)
+def test_what_is_set_is_found_and_can_be_taken_out(random: Random) -> None:
     value, path = json_value(random), random.choices(NAMES[1:], k=random.randint(1, 3))
     text = json.dumps(json_object(random)).encode()
     after = set_path(text, path, dump_json(value))

@@ -177,8 +177,11 @@ def test_a_server_goes_on_without_its_engine(farm: Farm) -> None:
     assert job.gone.is_set()
 
 
-@pytest.mark.parametrize("cluster", [FakeRay, FakeSlurm])
-@pytest.mark.parametrize("more", [{}, {"env": ("A=b",)}], ids=["alone", "with another change"])
+@pytest.mark.parametrize(
+    ("cluster", "more"),
+    [(FakeRay, {}), (FakeSlurm, {"env": ("A=b",)})],
+    ids=["alone", "with another change"],
+)
 def test_a_token_that_is_replaced_needs_no_restart(make, tmp_path, cluster, more) -> None:
     farm = make(cluster())
     registry = Launchers(StateDir(tmp_path))

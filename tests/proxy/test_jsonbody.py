@@ -9,8 +9,6 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from llmsnap.config import loads
 from llmsnap.errors import BadRequest, TooLarge, UnsupportedEncoding
@@ -18,6 +16,7 @@ from llmsnap.http import jsontext
 from llmsnap.http.jsontext import MAX_MEMBERS
 from llmsnap.proxy.jsonbody import CompiledFilter, model_in_query, parse_json
 from llmsnap.proxy.payload import PIECE_BYTES, coding_of, decoded
+from tests.drawn import cases
 from tests.parity import parity
 
 MIB = 1 << 20
@@ -104,9 +103,8 @@ def test_a_request_has_a_bounded_number_of_members() -> None:
     for member in ('"":0', '"a":"\\ud83d"', '"model":"m"', '"x":{}', '"x":[[]]'):
         text = '{"model":"m"%s}'
         assert parse_json((text % (f",{member}" * (MAX_MEMBERS - 1))).encode()).model == "m"
-        for more in (MAX_MEMBERS, 9 * MAX_MEMBERS):
-            with pytest.raises(BadRequest, match=f"more than {MAX_MEMBERS} members"):
-                parse_json((text % (f",{member}" * more)).encode())
+        with pytest.raises(BadRequest, match=f"more than {MAX_MEMBERS} members"):
+            parse_json((text % (f",{member}" * MAX_MEMBERS)).encode())
 
 
 def test_no_member_beyond_the_limit_is_looked_at() -> None:
@@ -321,10 +319,8 @@ def any_members(chance: random.Random) -> dict[str, Any]:
     return {name: chance.choice(SCALARS) for name in chance.choices("abcde", k=chance.randrange(6))}
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 1 << 32))
-def test_top_level_filters_are_what_a_dictionary_does(seed: int) -> None:
-    chance = random.Random(seed)
+@cases(60)
+def test_top_level_filters_are_what_a_dictionary_does(chance: random.Random) -> None:
     document, params = any_members(chance), any_members(chance)
     strip = chance.choices("abcde", k=chance.randrange(6))
     raw = json.dumps({"model": "m", **document})

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from llmsnap.telemetry import usage as module
 from llmsnap.telemetry.usage import NOTHING, CannotDecode, Usage, decoder_for, extract
+from tests.drawn import cases
 
 TIMINGS = {
     "prompt_n": 100, "predicted_n": 50, "prompt_per_second": 150.5, "predicted_per_second": 25.5,
@@ -123,10 +124,8 @@ NAMES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**32))
-def test_an_answer_read_as_a_whole_says_what_its_text_says(seed):
-    chance = Random(seed)
+@cases(100)
+def test_an_answer_read_as_a_whole_says_what_its_text_says(chance: Random) -> None:
 
     def members():
         numbers = (None, chance.randint(-1, 99), chance.uniform(0, 9), "7", "x")
