@@ -16,6 +16,8 @@ import llmsnap
 from llmsnap.event_loop import watch_loop
 from tests.fakes.wire import WireServer
 
+gc.disable()  # until all is collected: a quarter of that time went to looks for garbage
+
 UNIT_LIMIT_S = 60 if {"LLMSNAP_RAY", "LLMSNAP_SLURM"} & os.environ.keys() else 20
 """Seconds that no test needs: a stop for those that hang, on a busy machine too."""
 E2E_LIMIT_S = 180
@@ -50,6 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # Code that blocks the event loop shows its stack in the output of the test.
     watch_loop(within=str(Path(llmsnap.__file__).parent))
     atexit.register(gc.freeze)  # Python would look through all modules three times before its end
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:
