@@ -5,7 +5,7 @@ from dataclasses import astuple, dataclass
 
 COLUMNS = (
     "engine",
-    "killed with SIGKILL",
+    "part",
     "lost in flight on it",
     "others lost",
     "refused until served",

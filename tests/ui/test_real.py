@@ -32,7 +32,7 @@ def test_chat_capture_replay_and_comparison_with_a_real_model(
     browser.press("Settings")
     browser.enter("Max tokens", "8")
     browser.say("What is the capital of France?")
-    answered(browser, ".answer-stats", "tokens/s")
+    answered(browser, ".answer-stats", " token")  # no speed: it may say "Paris", and no more
     said = browser.read(".message.assistant .prose")
     assert said
     browser.go("activity")
