@@ -53,9 +53,10 @@ class Launchers(Mapping[str, Launcher]):
             if not wanted.is_remote:
                 self._by_name[name] = self._by_name[LOCAL]
                 continue
-            is_known = [each.renew(wanted) for each in self._all]
-            if True in is_known:
-                self._by_name[name] = self._all[is_known.index(True)]
+            # All of them: those that the configuration has replaced may still have servers to stop.
+            same = [each for each in self._all if each.renew(wanted)]
+            if same:
+                self._by_name[name] = same[0]
                 continue
             self._owner = self._owner or Owner.from_state(self._state)
             self._by_name[name] = cluster_launcher(wanted, self._owner, self._receivers)

@@ -397,7 +397,7 @@ def test_the_lines_of_the_runner_are_taken_out_however_they_arrive(size: int) ->
     assert found == b"LLM\nLLMSNAP1 is odd\n" + forged + b"progress...done\n"
     assert (output.code, output.was_repeated) == (3, False)
     output.feed(b"LLMSNAP1 gen=j host=h port=1 pid=8 t=1\n")
-    assert output.was_repeated
+    assert (output.code, output.was_repeated) == (None, True), "the end was that of the first run"
 
 
 def test_a_call_that_is_killed_while_it_connects_closes_its_socket() -> None:

@@ -108,6 +108,7 @@ class RunnerOutput:
         if begin is not None and begin[1] == self._job_id:
             self.was_repeated = self.has_begun and begin[2] != self._pid
             self.has_begun, self._pid, self.began_at = True, begin[2], float(begin[3])
+            self.code = None  # an end before that was of another run
             return True
         if end is not None and end[1] == self._job_id and self.has_begun:
             self.code = int(end[2])

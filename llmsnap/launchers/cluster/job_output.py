@@ -155,7 +155,7 @@ class OutputReceiver:
 
 
 Receivers = dict[str, OutputReceiver]
-"""Receivers by their addresses: launchers share one, whose port it holds until all are closed."""
+"""Receivers by address: launchers share one, which closes with the first of them."""
 
 
 # --- files ---------------------------------------------------------------------------------------
