@@ -18,6 +18,8 @@ from llmsnap.launchers.cluster import runner
 from llmsnap.launchers.cluster.entrypoint import COMMAND, packed_runner
 from tests.launchers import LIMIT_S, is_alive, until
 
+pytestmark = pytest.mark.e2e  # starts programs
+
 FAMILY = [sys.executable, "-S", str(Path(__file__).with_name("family.py"))]
 """A server with five kinds of children; each prints its pid when it is ready."""
 
@@ -106,8 +108,6 @@ def test_a_second_signal_does_not_wait_for_the_grace() -> None:
 
 FIRST_THREAD_ENDS = """
 import ctypes, threading, time
-
-pytestmark = pytest.mark.e2e  # starts programs
 threading.Thread(target=lambda: (print("up", flush=True), time.sleep(60))).start()
 ctypes.CDLL(None).pthread_exit(None)
 """
